@@ -1,0 +1,1 @@
+"""`vcl`: the command line."""

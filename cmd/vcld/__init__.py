@@ -1,0 +1,1 @@
+"""`vcld`: the node daemon."""

@@ -1,0 +1,1 @@
+"""Between a VirtualMachine's spec and libvirt's domain XML. Pure."""

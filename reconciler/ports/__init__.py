@@ -1,0 +1,1 @@
+"""The interfaces between the loops and the world: small Protocols in vcl's own words."""

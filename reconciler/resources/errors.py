@@ -1,0 +1,136 @@
+"""The one error tree. Adapters translate library errors into these and chain the cause.
+
+    VclError
+    ├── InvalidInput            what a user wrote is wrong; carries every Problem
+    ├── NotFound                the object does not exist
+    ├── AlreadyExists           something else holds the name
+    ├── ConflictError           somebody else changed it first; read again and retry
+    ├── StoreError
+    │   ├── StoreUnavailable    the call had no effect; retry later
+    │   └── OutcomeUnknown      the call may or may not have happened, now or later
+    ├── ControllerError
+    │   ├── ControllerUnavailable   nothing is known; never taken for "stopped"
+    │   ├── StartFailed         the hypervisor refused, with its reason
+    │   └── NotOurs             a resource of that name exists that vcl did not make
+    └── DiskError
+        ├── PoolUnavailable     nothing is known about the images in the pool
+        ├── ImageMissing        an image that was created once is not there any more
+        ├── ImageInUse          somebody else holds the image open or locked
+        ├── ImageInvalid        the file is not an image vcl can use (format, rights)
+        ├── NoSpace             the pool is full
+        └── ShrinkRefused       an image never gets smaller
+
+Every error has a message that says what is wrong and, where there is one, a cure that says what to do.
+"""
+
+from __future__ import annotations
+
+
+class VclError(Exception):
+    """Base of all errors. `cure` is a sentence for the person at the keyboard, or empty."""
+
+    def __init__(self, message: str, *, cure: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.cure = cure
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.cure}" if self.cure else self.message
+
+
+class InvalidInput(VclError):
+    """Bad user input. `problems` holds the rendered lines, one per problem found."""
+
+    def __init__(self, message: str, *, problems: tuple[str, ...] = (), cure: str = "") -> None:
+        super().__init__(message, cure=cure)
+        self.problems = problems
+
+
+class NotFound(VclError):
+    """The named object does not exist."""
+
+
+class AlreadyExists(VclError):
+    """Something else already has this name."""
+
+
+class ConflictError(VclError):
+    """A compare-and-set lost against another writer."""
+
+
+class StoreError(VclError):
+    """The store could not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer or refused; the call had no effect."""
+
+
+class OutcomeUnknown(StoreError):
+    """The write may be applied, now or later; resolve it by its transaction id (SAFETY rule 2)."""
+
+    def __init__(self, message: str, *, txn_id: str, cure: str = "") -> None:
+        super().__init__(message, cure=cure)
+        self.txn_id = txn_id
+
+
+class ControllerError(VclError):
+    """The resource controller (libvirt, dummy, ...) could not do what was asked."""
+
+
+class ControllerUnavailable(ControllerError):
+    """Nothing is known about the resource: a timeout, a lost connection, unreadable data."""
+
+
+class StartFailed(ControllerError):
+    """The hypervisor refused to start it. `reason` is a CamelCase word for conditions."""
+
+    def __init__(self, message: str, *, reason: str = "StartFailed", cure: str = "") -> None:
+        super().__init__(message, cure=cure)
+        self.reason = reason
+
+
+class NotOurs(ControllerError):
+    """A resource with this name exists, and vcl did not make it: it is left alone."""
+
+
+class DiskError(VclError):
+    """A disk image or its pool could not be used. `reason` names it in conditions."""
+
+    reason = "DiskError"
+
+
+class PoolUnavailable(DiskError):
+    """The pool does not answer; whether an image exists is unknown."""
+
+    reason = "PoolUnavailable"
+
+
+class ImageMissing(DiskError):
+    """An image that should exist does not; never a reason to create an empty one (SAFETY rule 18)."""
+
+    reason = "ImageMissing"
+
+
+class ImageInUse(DiskError):
+    """Somebody else holds the image."""
+
+    reason = "ImageInUse"
+
+
+class ImageInvalid(DiskError):
+    """The file exists but cannot be used as an image."""
+
+    reason = "ImageInvalid"
+
+
+class NoSpace(DiskError):
+    """The pool has no room left."""
+
+    reason = "NoSpace"
+
+
+class ShrinkRefused(DiskError):
+    """The manifest asks for a smaller image than the one that exists."""
+
+    reason = "ShrinkRefused"

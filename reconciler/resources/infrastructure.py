@@ -1,0 +1,110 @@
+"""Node, Cluster, StoragePool and Image: what VMs run on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.resources.codec import quantity
+from reconciler.resources.virtualmachine import DiskFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """An amount of CPU (cores) and memory (bytes); None is "not said"."""
+
+    cpu: float | None = quantity("cpu", default=None)
+    memory: int | None = quantity("bytes", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overcommit:
+    """Factors on a node's capacity: 4.0 allows four vCPUs for each core."""
+
+    cpu: float = 4.0
+    memory: float = 1.0
+
+
+class TaintEffect(StrEnum):
+    NO_SCHEDULE = "NoSchedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taint:
+    """Keeps away VMs that do not tolerate `key` (and `value`, when given)."""
+
+    key: str
+    value: str | None = None
+    effect: TaintEffect = TaintEffect.NO_SCHEDULE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """`rank` 0 is first in the master hierarchy; `capacity` defaults to what the hypervisor reports."""
+
+    address: str | None = None
+    rank: int = 0
+    capacity: Resources = field(default_factory=Resources)
+    reserved: Resources = field(default_factory=Resources)
+    overcommit: Overcommit = field(default_factory=Overcommit)
+    unschedulable: bool = False
+    maintenance: bool = False
+    taints: tuple[Taint, ...] = ()
+    fencing: Mapping[str, str] = field(default_factory=dict)
+
+
+class Power(StrEnum):
+    ON = "On"
+    OFF = "Off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSpec:
+    """The singleton named 'cluster'."""
+
+    default_pool: str = "default"
+    power: Power = Power.ON
+    timers: Mapping[str, float] = field(default_factory=dict)
+
+
+class PoolType(StrEnum):
+    RBD = "rbd"
+    DIRECTORY = "directory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryPool:
+    """Images as files in `path`; new images get `format`."""
+
+    path: str
+    format: DiskFormat = DiskFormat.QCOW2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RbdPool:
+    """Images in a Ceph pool."""
+
+    pool: str
+    namespace: str = ""
+    user: str = "admin"
+    config: str = "/etc/ceph/ceph.conf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoragePoolSpec:
+    """Where disk images live; the section named by `type` is required."""
+
+    type: PoolType
+    directory: DirectoryPool | None = None
+    rbd: RbdPool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """A named template to clone disks from: an image of a pool, or an absolute `path` on the nodes."""
+
+    pool: str | None = None
+    image: str | None = None
+    path: str | None = None
+    format: DiskFormat | None = None

@@ -1,0 +1,119 @@
+"""The store's key layout. Separate keys have separate writers, so nobody overwrites anybody.
+
+schema, cluster, epoch          one value each
+manifest/PATH                   the exact bytes of a user's file               manifest sync
+spec/KIND/NAME                  derived from it in the same transaction        manifest sync, master
+intent/KIND/NAME                what a verb asked for on top of the manifest   API
+binding/VM                      which node is to run it                        master
+claim/VM, disk/KEY              who owns the VM and each of its images         the owning node
+pin/VM                          what must not change between starts            the owning node
+volume/POOL/IMAGE               that an image was created once, and its id     the owning node
+session/NODE                    grows at every daemon start                    the node
+status/node/KIND/NAME           what the node sees                             the node
+status/master/KIND/NAME         why it is placed where it is                   master
+lease/master                    who is master                                  its holder
+fence/NODE                      a fencing under way                            master
+event/NODE/SLOT                 a ring buffer                                  the node
+tombstone/KIND/NAME             a finished deletion                            master
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote, unquote
+
+from reconciler.resources.kinds import Kind
+
+SCHEMA = "schema"
+CLUSTER = "cluster"
+EPOCH = "epoch"
+POWER_INTENT = "intent/power"
+MASTER_LEASE = "lease/master"
+
+MANIFESTS = "manifest/"
+SPECS = "spec/"
+INTENTS = "intent/"
+BINDINGS = "binding/"
+CLAIMS = "claim/"
+DISKS = "disk/"
+PINS = "pin/"
+VOLUMES = "volume/"
+SESSIONS = "session/"
+NODE_STATUS = "status/node/"
+MASTER_STATUS = "status/master/"
+FENCES = "fence/"
+EVENTS = "event/"
+TOMBSTONES = "tombstone/"
+
+
+def manifest(path: str) -> str:
+    """The key of a manifest file; `path` is relative to the manifest directory, with '/' separators."""
+    return MANIFESTS + quote(path, safe="/")
+
+
+def manifest_path(key: str) -> str:
+    """The path that `manifest()` made the key from."""
+    return unquote(key.removeprefix(MANIFESTS))
+
+
+def spec(kind: Kind, name: str) -> str:
+    return f"{SPECS}{kind}/{name}"
+
+
+def intent(kind: Kind, name: str) -> str:
+    return f"{INTENTS}{kind}/{name}"
+
+
+def binding(vm: str) -> str:
+    return BINDINGS + vm
+
+
+def claim(vm: str) -> str:
+    return CLAIMS + vm
+
+
+def disk(identity: str) -> str:
+    """`identity` names the image itself, never a path to it: <fsid>/<inode> or <fsid>/<pool>/<ns>/<id>."""
+    return DISKS + identity
+
+
+def pin(vm: str) -> str:
+    return PINS + vm
+
+
+def volume(pool: str, image: str) -> str:
+    return f"{VOLUMES}{pool}/{quote(image, safe='')}"
+
+
+def session(node: str) -> str:
+    return SESSIONS + node
+
+
+def node_status(kind: Kind, name: str) -> str:
+    return f"{NODE_STATUS}{kind}/{name}"
+
+
+def master_status(kind: Kind, name: str) -> str:
+    return f"{MASTER_STATUS}{kind}/{name}"
+
+
+def fence(node: str) -> str:
+    return FENCES + node
+
+
+def event(node: str, slot: int) -> str:
+    return f"{EVENTS}{node}/{slot:05d}"
+
+
+def tombstone(kind: Kind, name: str) -> str:
+    return f"{TOMBSTONES}{kind}/{name}"
+
+
+def split_object(key: str, prefix: str) -> tuple[Kind, str] | None:
+    """(kind, name) of a key `PREFIX KIND/NAME`, or None when it is not of that form."""
+    if not key.startswith(prefix):
+        return None
+    kind, _, name = key.removeprefix(prefix).partition("/")
+    try:
+        return Kind(kind), name
+    except ValueError:
+        return None

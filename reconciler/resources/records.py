@@ -1,0 +1,230 @@
+"""The values behind the store's keys (see keys.py), as frozen dataclasses; JSON through codec.py.
+
+Times are wall-clock strings for people (RFC 3339, UTC): no decision ever compares them across hosts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from reconciler.resources.codec import decode, encode
+
+T = TypeVar("T")
+
+STORE_SCHEMA = 1
+"""The schema version this program reads and writes (key `schema`)."""
+
+
+def dump(value: Any) -> bytes:
+    """A record or JSON-shaped value as compact, key-sorted JSON: equal values give equal bytes."""
+    return json.dumps(encode(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def load(cls: type[T], value: bytes) -> T:
+    """The record that `dump` wrote. Raises InvalidInput (or ValueError when it is not JSON)."""
+    return decode(cls, json.loads(value))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchemaRecord:
+    """Compared in every transaction (SAFETY rule 3)."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterRecord:
+    """The cluster's identity, made once."""
+
+    uid: str
+    name: str
+    created: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """Incremented at each acquisition of mastership; compared in every master write."""
+
+    epoch: int
+    holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """`session` grows at every daemon start and with every fence intent (SAFETY rule 4)."""
+
+    session: int
+    boot_id: str
+    machine_id: str
+    started: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectMeta:
+    """Kubernetes' metadata. `generation` counts changes of the spec."""
+
+    name: str
+    uid: str
+    generation: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where the object was read from: a path relative to the manifest directory, and its first line."""
+
+    path: str
+    line: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecRecord:
+    """One accepted object. `spec` is what the user wrote, as JSON; `warnings` name ignored fields.
+
+    `purge`: deletion was asked for with the images (`vcl delete --purge`).
+    """
+
+    kind: str
+    metadata: ObjectMeta
+    spec: Mapping[str, Any]
+    source: Source
+    purge: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """What verbs asked for on top of a VM's manifest; shown in `get`, cleared by the opposite verb.
+
+    `run`: 'Start' or 'Stop' overrides runStrategy; `paused`: keep the guest suspended;
+    `restart`: an id; a claim older than it is stopped once and started again;
+    `force`: the stop is a destroy, without waiting for the guest; `reset_failures`: an id, forget failures.
+    `generation` is the spec's at the time: a later change of runStrategy clears `run`.
+    """
+
+    run: str | None = None
+    paused: bool = False
+    restart: str | None = None
+    force: bool = False
+    reset_failures: str | None = None
+    run_strategy: str | None = None
+    requested: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """The master's word on where a VM is to run. `epoch` is the master's; `uid` the VM's."""
+
+    node: str
+    uid: str
+    epoch: int
+    bound: str
+    reason: str = ""
+
+
+class ClaimPhase(StrEnum):
+    """How far the owner got: each phase is committed before the next begins.
+
+    Provisioning: images are being made or checked; Starting: the domain may exist, paused;
+    Running: the clients are recorded and the guest was (or may have been) resumed.
+    """
+
+    PROVISIONING = "Provisioning"
+    STARTING = "Starting"
+    RUNNING = "Running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The ownership of a VM. An empty `node` is an emptied claim: it keeps `former_clients` (SAFETY rule 8).
+
+    `clients`: what may write to the images (RBD addresses; `pid:N:STARTTIME` for local files).
+    `disks`: the `disk/` keys held with this claim, without the prefix.
+    `restart`: the id of the last restart request that this incarnation already honours.
+    """
+
+    node: str = ""
+    uid: str = ""
+    boot_id: str = ""
+    session: int = 0
+    binding_revision: int = 0
+    phase: ClaimPhase = ClaimPhase.PROVISIONING
+    disks: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    former_clients: tuple[str, ...] = ()
+    generation: int = 0
+    restart: str | None = None
+    claimed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskClaim:
+    """Who may write to one image: a VM's claim, or an operation with its id."""
+
+    node: str
+    vm: str
+    uid: str
+    operation: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """What stays the same from the first start on: the machine type version and the domain UUID."""
+
+    uid: str
+    machine: str
+    domain_uuid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeRecord:
+    """That an image was created (or found) once. Missing afterwards is ImageMissing (SAFETY rule 18)."""
+
+    identity: str
+    uid: str
+    created: str
+    made_by_vcl: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterLease:
+    """Judged by the local monotonic time since the record was last seen to change."""
+
+    holder: str
+    epoch: int
+    renewals: int = 0
+
+
+class EventType(StrEnum):
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of history about an object."""
+
+    sequence: int
+    time: str
+    type: EventType
+    kind: str
+    name: str
+    reason: str
+    message: str
+    node: str
+    count: int = 1
+    first_time: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """A deletion that ended, kept until every node has acknowledged it."""
+
+    uid: str
+    deleted: str

@@ -1,0 +1,1 @@
+"""Contract suites: importable tests that every implementation of a port must pass."""
