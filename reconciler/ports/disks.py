@@ -7,72 +7,13 @@ under a temporary name and renamed when complete, so a name never stands for hal
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
+from reconciler.resources.images import Content, Holder, ImageInfo, PoolCapacity
 from reconciler.resources.virtualmachine import DiskFormat
 
 Progress = Callable[[float], None]
 """Called with the done share, 0.0 to 1.0, from any thread."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageInfo:
-    """`identity` names the image itself (SAFETY rule 6), `size` is the guest-visible size in bytes.
-
-    `backing`: the absolute path of a qcow2 backing file, or None.
-    """
-
-    name: str
-    path: str
-    identity: str
-    size: int
-    format: DiskFormat
-    allocated: int = 0
-    backing: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blank:
-    """An empty image of `size` bytes."""
-
-    size: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CopyOf:
-    """A full copy of a qcow2 or raw file, grown to `size` bytes when that is larger."""
-
-    path: str
-    size: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CloneOf:
-    """A copy-on-write clone of a template that nobody writes; `format` of the template."""
-
-    path: str
-    format: DiskFormat
-    size: int | None = None
-
-
-Content = Blank | CopyOf | CloneOf
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Somebody who has an image open or locked: a process or a network client."""
-
-    client: str
-    description: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolCapacity:
-    """Bytes."""
-
-    total: int
-    free: int
 
 
 class DiskBackend(Protocol):

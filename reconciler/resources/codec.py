@@ -13,7 +13,7 @@ import typing
 from collections.abc import Mapping
 from enum import StrEnum
 from functools import cache
-from typing import Any, TypeVar, Union
+from typing import Any, TypeVar, Union, cast
 
 from reconciler.resources.errors import InvalidInput
 from reconciler.resources.quantity import parse_bytes, parse_cpu
@@ -68,7 +68,7 @@ def decode(cls: type[T], data: Mapping[str, Any], path: str = "") -> T:
     if not isinstance(data, Mapping):
         raise InvalidInput(f"{path or cls.__name__}: must be a map, got {type(data).__name__}")
     values: dict[str, Any] = {}
-    for field in _fields(cls):
+    for field in _fields(cast(Any, cls)):
         where = f"{path}.{field.key}" if path else field.key
         raw = data.get(field.key)
         if raw is None:

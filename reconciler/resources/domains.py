@@ -1,0 +1,143 @@
+"""Domains as values: what a controller is asked to start, and what it reports back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from reconciler.resources.virtualmachine import DiskFormat, VirtualMachineSpec
+
+
+class DomainPhase(StrEnum):
+    """STOPPING: shut down but still known to the hypervisor; CRASHED: dead but its process remains."""
+
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    STOPPING = "Stopping"
+    CRASHED = "Crashed"
+
+
+class PauseReason(StrEnum):
+    """Why a domain is paused. STARTING: created paused and never resumed (SAFETY rule 5)."""
+
+    NONE = ""
+    STARTING = "Starting"
+    USER = "User"
+    IO_ERROR = "IOError"
+    MIGRATION = "Migration"
+    OTHER = "Other"
+
+
+class ExitReason(StrEnum):
+    """How a domain ended, as far as the hypervisor says."""
+
+    SHUTDOWN = "Shutdown"
+    DESTROYED = "Destroyed"
+    CRASHED = "Crashed"
+    FAILED = "Failed"
+    UNKNOWN = "Unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachedDisk:
+    """One disk, ready to be attached. `path` is absolute; a missing `format` is read from the file."""
+
+    name: str
+    path: str
+    format: DiskFormat
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """All that a controller needs to define one VM. `machine` is the pinned type, empty at first start.
+
+    The domain's UUID is `uid`. The four identity fields go into the domain's metadata (SAFETY rule 9).
+    """
+
+    name: str
+    uid: str
+    cluster_uid: str
+    node: str
+    generation: int
+    spec: VirtualMachineSpec
+    disks: tuple[AttachedDisk, ...] = ()
+    machine: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """The final definition. `writable`: every path that the guest may write (disks and NVRAM).
+
+    `document` is the controller's own text (libvirt: domain XML). `seed`: contents of files that `create`
+    writes before it starts the domain (cloud-init), name -> text.
+    """
+
+    name: str
+    uid: str
+    document: str
+    machine: str
+    writable: tuple[str, ...] = ()
+    seed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """A domain as the hypervisor reports it. `uid`, `cluster_uid`, `node` are empty when vcl did not make it.
+
+    `incarnation` changes with every start; `clients` are what may write to its images.
+    `memory` in bytes; `agent_connected` is None when the domain has no agent channel.
+    """
+
+    name: str
+    uid: str = ""
+    cluster_uid: str = ""
+    node: str = ""
+    generation: int = 0
+    phase: DomainPhase
+    pause_reason: PauseReason = PauseReason.NONE
+    incarnation: str = ""
+    clients: tuple[str, ...] = ()
+    vcpus: int = 0
+    memory: int = 0
+    machine: str = ""
+    virtualization: str = ""
+    agent_connected: bool | None = None
+    autostart: bool = False
+    persistent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gone:
+    """Proof that no such domain runs; `exit` says how the last one ended, if the hypervisor remembers."""
+
+    exit: ExitReason = ExitReason.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerEvent:
+    """A hint that a domain changed (name) or that everything must be looked at again (name is empty)."""
+
+    name: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestInfo:
+    """What the guest tells. `ip_addresses` without loopback and link-local ones."""
+
+    ip_addresses: tuple[str, ...] = ()
+    agent_connected: bool | None = None
+    vnc: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the hypervisor says of this node: whole CPUs, memory in bytes."""
+
+    cpus: int
+    memory: int
+    hypervisor: str
+    architecture: str
+    virtualization: str
