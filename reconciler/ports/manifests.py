@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from reconciler.resources.scans import Scan
@@ -39,3 +41,86 @@ class StatusSink(Protocol):
     async def write(self, kind: str, name: str, document: Mapping[str, Any]) -> None: ...
 
     async def remove(self, kind: str, name: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyInput:
+    """One input of `vcl apply`: `name` is what the user called it, `content` its exact bytes.
+
+    `path`: the file to replace (vcl edit), relative to the manifest directory; None lets vcl choose.
+    """
+
+    name: str
+    content: bytes
+    path: str | None = None
+
+
+class ApplyOutcome(StrEnum):
+    CREATED = "created"
+    CONFIGURED = "configured"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyResult:
+    """What became of one object (or, with an empty kind and name, of an input that holds none)."""
+
+    source: str
+    kind: str = ""
+    name: str = ""
+    result: ApplyOutcome
+    path: str | None = None
+    warnings: tuple[str, ...] = ()
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyReport:
+    """`problems` are rendered, with their source lines, sorted by file and position."""
+
+    results: tuple[ApplyResult, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """One manifest file as the sync loop sees it. `objects`: (kind, name) of what it defines."""
+
+    path: str
+    objects: tuple[tuple[str, str], ...]
+    valid: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldDeletions:
+    """Deletions that the mass-delete guard holds until a person confirms `id`."""
+
+    id: str
+    objects: tuple[tuple[str, str], ...]
+    reason: str
+
+
+class ManifestService(Protocol):
+    """What the API asks of the manifest sync loop of this node."""
+
+    async def apply(self, inputs: Sequence[ApplyInput], *, dry_run: bool) -> ApplyReport:
+        """Write the inputs into the directory and wait until the store has them."""
+        ...
+
+    async def delete(self, kind: str, name: str, *, purge: bool) -> None:
+        """Take the object out of the file that defines it. NotFound, ConflictError."""
+        ...
+
+    async def files(self) -> tuple[FileReport, ...]: ...
+
+    async def read(self, path: str) -> bytes:
+        """A file's bytes. NotFound."""
+        ...
+
+    def held(self) -> HeldDeletions | None: ...
+
+    async def confirm(self, id: str) -> None:
+        """Let the held deletions pass. NotFound when there are none with this id any more."""
+        ...

@@ -1,0 +1,112 @@
+"""A node's copy of the store, kept fresh by watching: what every loop on the node decides from.
+
+It may be behind, never wrong in a way that matters: each write compares the revisions it was decided on, so
+a decision from a stale copy is refused by the store and taken again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable
+
+from reconciler.ports.store import Store
+from reconciler.resources.errors import StoreError
+from reconciler.resources.transactions import Changes, Compacted, KeyValue
+
+log = logging.getLogger(__name__)
+
+Listener = Callable[[frozenset[str]], None]
+
+
+class StoreCache:
+    """All keys of the store as of `revision`, and callbacks with the keys that changed."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._items: dict[str, KeyValue] = {}
+        self._keys: list[str] = []
+        self._listeners: list[Listener] = []
+        self._moved = asyncio.Event()
+        self.revision = -1
+        self.healthy = False
+
+    def get(self, key: str) -> KeyValue | None:
+        """The key's value and revision, or None."""
+        return self._items.get(key)
+
+    def revision_of(self, key: str) -> int:
+        """The revision to compare with in a transaction: 0 when the key does not exist."""
+        item = self._items.get(key)
+        return item.revision if item else 0
+
+    def prefix(self, prefix: str) -> list[KeyValue]:
+        """Every key that starts with `prefix`, sorted."""
+        found = []
+        for index in range(bisect_left(self._keys, prefix), len(self._keys)):
+            key = self._keys[index]
+            if not key.startswith(prefix):
+                break
+            found.append(self._items[key])
+        return found
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with each set of changed keys, after they are visible; returns the undo."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def wait_for(self, revision: int) -> None:
+        """Return when the copy holds everything up to `revision`; the caller sets the deadline."""
+        while self.revision < revision:
+            moved = self._moved
+            await moved.wait()
+
+    async def step(self, timeout: float) -> None:
+        """List at the start or after falling behind, else wait up to `timeout` s for changes and take them.
+
+        Raises StoreError; the copy then stays as it was.
+        """
+        try:
+            if self.revision < 0:
+                await self._relist()
+                return
+            result = await self._store.watch(self.revision, timeout=timeout)
+        except StoreError:
+            self.healthy = False
+            raise
+        self.healthy = True
+        match result:
+            case Compacted():
+                await self._relist()
+            case Changes(events=events, revision=revision):
+                for event in events:
+                    self._take(event.key, event.value, event.revision)
+                self._announce(revision, (event.key for event in events))
+
+    async def _relist(self) -> None:
+        listing = await self._store.list("")
+        fresh = {item.key: item for item in listing.items}
+        changed = {key for key in self._items.keys() | fresh.keys() if self._items.get(key) != fresh.get(key)}
+        self._items = fresh
+        self._keys = sorted(fresh)
+        self.healthy = True
+        self._announce(listing.revision, changed)
+
+    def _take(self, key: str, value: bytes | None, revision: int) -> None:
+        if value is None:
+            if self._items.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+            return
+        if key not in self._items:
+            insort(self._keys, key)
+        self._items[key] = KeyValue(key=key, value=value, revision=revision)
+
+    def _announce(self, revision: int, changed: Iterable[str]) -> None:
+        self.revision = revision
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+        keys = frozenset(changed)
+        if keys:
+            for listener in list(self._listeners):
+                listener(keys)
