@@ -102,13 +102,15 @@ class SpecRecord:
 class Intent:
     """What verbs asked for on top of a VM's manifest; shown in `get`, cleared by the opposite verb.
 
-    `run`: 'Start' or 'Stop' overrides runStrategy; `paused`: keep the guest suspended;
-    `restart`: an id; a claim older than it is stopped once and started again;
+    `run`: 'Start' or 'Stop' overrides runStrategy; `start`: the id of the last `start`, which begins one run
+    (a Manual VM whose run ended stays off until the next one); `paused`: keep the guest suspended;
+    `restart`: an id; a claim that does not carry it is stopped once and started again;
     `force`: the stop is a destroy, without waiting for the guest; `reset_failures`: an id, forget failures.
-    `generation` is the spec's at the time: a later change of runStrategy clears `run`.
+    `run_strategy` is the spec's at the time: a later change of runStrategy clears `run`.
     """
 
     run: str | None = None
+    start: str | None = None
     paused: bool = False
     restart: str | None = None
     force: bool = False
@@ -146,7 +148,8 @@ class Claim:
 
     `clients`: what may write to the images (RBD addresses; `pid:N:STARTTIME` for local files).
     `disks`: the `disk/` keys held with this claim, without the prefix.
-    `restart`: the id of the last restart request that this incarnation already honours.
+    `start`, `restart`: the ids of the requests that this run already honours. `paused`: vcl suspended it.
+    `exit`: how the last run ended (an ExitReason), on an emptied claim; `purged`: its images are trashed.
     """
 
     node: str = ""
@@ -159,7 +162,11 @@ class Claim:
     clients: tuple[str, ...] = ()
     former_clients: tuple[str, ...] = ()
     generation: int = 0
+    start: str | None = None
     restart: str | None = None
+    paused: bool = False
+    exit: str | None = None
+    purged: bool = False
     claimed: str = ""
 
 

@@ -1,0 +1,127 @@
+"""Typed reads from the node's copy of the store, decoded once for each revision of a key.
+
+A record that cannot be read is None plus a log line, never an empty default: unknown is not absent, so the
+callers that must tell the two apart ask `exists`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TypeVar
+
+from reconciler.loops.cache import StoreCache
+from reconciler.resources import keys
+from reconciler.resources.codec import decode
+from reconciler.resources.errors import InvalidInput
+from reconciler.resources.infrastructure import ClusterSpec, ImageSpec, NodeSpec, Power, StoragePoolSpec
+from reconciler.resources.kinds import Kind
+from reconciler.resources.placementconstraint import PlacementConstraintSpec
+from reconciler.resources.records import Binding, Claim, Intent, SpecRecord, load
+from reconciler.resources.status import VmNodeStatus
+from reconciler.resources.virtualmachine import VirtualMachineSpec
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_SPECS: dict[Kind, type[Any]] = {
+    Kind.VIRTUAL_MACHINE: VirtualMachineSpec,
+    Kind.PLACEMENT_CONSTRAINT: PlacementConstraintSpec,
+    Kind.NODE: NodeSpec,
+    Kind.CLUSTER: ClusterSpec,
+    Kind.STORAGE_POOL: StoragePoolSpec,
+    Kind.IMAGE: ImageSpec,
+}
+
+
+class Views:
+    """The cache, typed."""
+
+    def __init__(self, cache: StoreCache) -> None:
+        self.cache = cache
+        self._decoded: dict[str, tuple[int, Any]] = {}
+        self._specs: dict[str, tuple[int, Any]] = {}
+
+    def record(self, key: str, cls: type[T]) -> T | None:
+        """The record at `key`, or None when there is none or it cannot be read."""
+        item = self.cache.get(key)
+        if item is None:
+            self._decoded.pop(key, None)
+            return None
+        known = self._decoded.get(key)
+        if known is not None and known[0] == item.revision:
+            value: T | None = known[1]
+            return value
+        decoded: T | None
+        try:
+            decoded = load(cls, item.value)
+        except (InvalidInput, ValueError) as error:
+            log.error("store key %s cannot be read: %s", key, error)
+            decoded = None
+        self._decoded[key] = (item.revision, decoded)
+        return decoded
+
+    def exists(self, key: str) -> bool:
+        """Whether the store has the key, readable or not."""
+        return self.cache.get(key) is not None
+
+    def spec_record(self, kind: Kind, name: str) -> SpecRecord | None:
+        return self.record(keys.spec(kind, name), SpecRecord)
+
+    def spec(self, kind: Kind, name: str, cls: type[T]) -> T | None:
+        """The decoded spec of an object, or None (no such object, or it cannot be read)."""
+        key = keys.spec(kind, name)
+        record = self.record(key, SpecRecord)
+        if record is None:
+            return None
+        revision = self.cache.revision_of(key)
+        known = self._specs.get(key)
+        if known is not None and known[0] == revision:
+            value: T | None = known[1]
+            return value
+        spec: T | None
+        try:
+            spec = decode(cls, record.spec, "spec")
+        except InvalidInput as error:
+            log.error("the spec of %s %s cannot be read: %s", kind, name, error)
+            spec = None
+        self._specs[key] = (revision, spec)
+        return spec
+
+    def names(self, kind: Kind) -> list[str]:
+        """The names of all objects of a kind that have a spec, sorted."""
+        prefix = keys.spec(kind, "")
+        return [item.key.removeprefix(prefix) for item in self.cache.prefix(prefix)]
+
+    def specs(self, kind: Kind) -> dict[str, Any]:
+        """Every readable spec of a kind by name."""
+        found = ((name, self.spec(kind, name, _SPECS[kind])) for name in self.names(kind))
+        return {name: spec for name, spec in found if spec is not None}
+
+    def vm(self, name: str) -> VirtualMachineSpec | None:
+        return self.spec(Kind.VIRTUAL_MACHINE, name, VirtualMachineSpec)
+
+    def binding(self, name: str) -> Binding | None:
+        return self.record(keys.binding(name), Binding)
+
+    def claim(self, name: str) -> Claim | None:
+        return self.record(keys.claim(name), Claim)
+
+    def intent(self, name: str) -> Intent:
+        return self.record(keys.intent(Kind.VIRTUAL_MACHINE, name), Intent) or Intent()
+
+    def node_status(self, name: str) -> VmNodeStatus | None:
+        return self.record(keys.node_status(Kind.VIRTUAL_MACHINE, name), VmNodeStatus)
+
+    def cluster_spec(self) -> ClusterSpec:
+        specs = self.specs(Kind.CLUSTER)
+        return specs[min(specs)] if specs else ClusterSpec()
+
+    def power_on(self) -> bool:
+        """Whether VMs may run: the Cluster's `power`, and no `cluster shutdown` in force."""
+        return self.cluster_spec().power is Power.ON and not self.exists(keys.POWER_INTENT)
+
+    def forget(self, key: str) -> None:
+        """Drop what was decoded of a key that is gone."""
+        self._decoded.pop(key, None)
+        self._specs.pop(key, None)
