@@ -17,7 +17,7 @@ BackendFactory = Callable[[str, StoragePoolSpec], DiskBackend]
 
 
 class Pools:
-    """Backends by pool name. `builtin` pools exist without a manifest; a manifest of the name replaces them."""
+    """Backends by pool name. `builtin` pools need no manifest; a manifest of the name replaces them."""
 
     def __init__(self, views: Views, factory: BackendFactory, builtin: Mapping[str, StoragePoolSpec]) -> None:
         self._views = views

@@ -67,10 +67,10 @@ def plan_disk(view: DiskView) -> DiskAction:
     if record is not None and record.uid == view.uid:
         raise ImageMissing(
             f"disk '{disk.name}': image '{image}' was there before ({record.created}) and is missing now",
-            cure="bring it back (a restored backup, the pool's trash, a mount), or, if its data may be lost, "
-            "`vcl disk forget` it; vcl never replaces it with an empty one",
+            cure="bring it back (a backup, the pool's trash, a mount); vcl never replaces it with a new one. "
+            "If its data may be lost, delete the VM and apply it again",
         )
-    return Make(content=_content(disk, image, template))
+    return Make(content=_content(disk, image, view.template))
 
 
 def _existing(disk: Disk, info: ImageInfo) -> DiskAction:
