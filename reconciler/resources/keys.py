@@ -11,6 +11,7 @@ volume/POOL/IMAGE               that an image was created once, and its id     t
 session/NODE                    grows at every daemon start                    the node
 status/node/KIND/NAME           what the node sees                             the node
 status/master/KIND/NAME         why it is placed where it is                   master
+status/manifest/KIND/NAME       what is wrong with the manifest that defines it manifest sync
 lease/master                    who is master                                  its holder
 fence/NODE                      a fencing under way                            master
 event/NODE/SLOT                 a ring buffer                                  the node
@@ -40,6 +41,7 @@ VOLUMES = "volume/"
 SESSIONS = "session/"
 NODE_STATUS = "status/node/"
 MASTER_STATUS = "status/master/"
+MANIFEST_STATUS = "status/manifest/"
 FENCES = "fence/"
 EVENTS = "event/"
 TOMBSTONES = "tombstone/"
@@ -94,6 +96,10 @@ def node_status(kind: Kind, name: str) -> str:
 
 def master_status(kind: Kind, name: str) -> str:
     return f"{MASTER_STATUS}{kind}/{name}"
+
+
+def manifest_status(kind: Kind, name: str) -> str:
+    return f"{MANIFEST_STATUS}{kind}/{name}"
 
 
 def fence(node: str) -> str:
