@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from reconciler.resources.scans import Scan
+from reconciler.resources.scans import Base, Scan
 
 
 class ManifestDirectory(Protocol):
@@ -23,7 +23,8 @@ class ManifestDirectory(Protocol):
 
     async def write(self, path: str, data: bytes, *, expect: str | None) -> None:
         """Replace (or, with `expect` None, create) a file whose digest is `expect`, atomically and durably.
-        ConflictError when it holds something else by then: its bytes stay."""
+        ConflictError when it holds something else by then: its bytes stay. ManifestDirectoryError when it
+        cannot be written (full, read-only, no such directory): the old file stays whole."""
         ...
 
     async def remove(self, path: str, *, expect: str) -> None:
@@ -35,8 +36,24 @@ class ManifestDirectory(Protocol):
         ...
 
 
+class BaseStore(Protocol):
+    """Where the node keeps what it saw in its manifest directory; survives restarts."""
+
+    async def load(self) -> Base:
+        """What was saved last; an empty Base when there is none or it cannot be read."""
+        ...
+
+    async def save(self, base: Base) -> None:
+        """Replace it atomically and durably. ManifestDirectoryError when it cannot be written."""
+        ...
+
+
 class StatusSink(Protocol):
     """Where merged objects are shown outside the store: a tree of YAML files."""
+
+    async def names(self) -> frozenset[tuple[str, str]]:
+        """(kind, name) of everything shown, also by an earlier run."""
+        ...
 
     async def write(self, kind: str, name: str, document: Mapping[str, Any]) -> None: ...
 

@@ -5,6 +5,7 @@
     ├── NotFound                the object does not exist
     ├── AlreadyExists           something else holds the name
     ├── ConflictError           somebody else changed it first; read again and retry
+    ├── ManifestDirectoryError  the manifest directory could not be read or written; nothing changed
     ├── StoreError
     │   ├── StoreUnavailable    the call had no effect; retry later
     │   └── OutcomeUnknown      the call may or may not have happened, now or later
@@ -56,6 +57,10 @@ class AlreadyExists(VclError):
 
 class ConflictError(VclError):
     """A compare-and-set lost against another writer."""
+
+
+class ManifestDirectoryError(VclError):
+    """The manifest directory is full, read-only, gone or not the right one; what it holds is unchanged."""
 
 
 class StoreError(VclError):

@@ -32,3 +32,15 @@ class Scan:
     problem: str = ""
     ignored: Mapping[str, str] = field(default_factory=dict)
     git_busy: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What this node itself saw in the directory with this `marker`, kept on the node (SAFETY rule 19).
+
+    `files`: path -> the digests of the bytes it gave to the store last. A file that is missing here, and in
+    the directory, was never ours to delete.
+    """
+
+    marker: str = ""
+    files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
