@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from reconciler.ports.store import Store
 from reconciler.resources.errors import StoreError
@@ -61,6 +61,10 @@ class StoreCache:
         while self.revision < revision:
             moved = self._moved
             await moved.wait()
+
+    async def read(self, wanted: Sequence[str]) -> Mapping[str, KeyValue]:
+        """The keys as the store has them now, past this copy. Raises StoreError."""
+        return await self._store.get(wanted)
 
     async def step(self, timeout: float) -> None:
         """List at the start or after falling behind, else wait up to `timeout` s for changes and take them.

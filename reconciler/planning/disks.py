@@ -18,10 +18,16 @@ from reconciler.resources.virtualmachine import Disk, DiskFormat, VirtualMachine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """A resolved source: an existing file on the node."""
+    """A resolved source: an existing file on the node.
+
+    `shared`: a template that nobody writes, so that clones may be built on top of it; another VM's disk is
+    copied in full instead, because its owner goes on writing to it.
+    """
 
     path: str
     format: DiskFormat
+    identity: str
+    shared: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +97,8 @@ def _content(disk: Disk, image: str, template: Template | None) -> Content:
     source = disk.source
     if source is not None and source.import_path is not None:
         return CopyOf(path=source.import_path, size=disk.size)
+    if template is not None and not template.shared:
+        return CopyOf(path=template.path, size=disk.size)
     if template is not None:
         return CloneOf(path=template.path, format=template.format, size=disk.size)
     if disk.size is None:

@@ -75,7 +75,7 @@ def claim(vm: str) -> str:
 
 def disk(identity: str) -> str:
     """`identity` names the image itself, never a path to it: <fsid>/<inode> or <fsid>/<pool>/<ns>/<id>."""
-    return DISKS + identity
+    return DISKS + quote(identity, safe="/:|@")
 
 
 def pin(vm: str) -> str:

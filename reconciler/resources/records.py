@@ -182,11 +182,15 @@ class DiskClaim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """What stays the same from the first start on: the machine type version and the domain UUID."""
+    """What stays the same from the first start on: the machine type version and the domain UUID.
+
+    `spec` is what the present run was started with, to name what a restart would change.
+    """
 
     uid: str
     machine: str
     domain_uuid: str
+    spec: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,406 @@
+"""Carries out one decided step for one VM: each is short, and leaves a state that `decide` can go on from.
+
+The order is the safety: a claim is committed before anything is created, clients before the guest runs, and
+a claim is emptied only after the decision has seen proof that the domain is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.loops.agent_disks import DiskWork
+from reconciler.loops.agent_state import NodeContext, VmState
+from reconciler.loops.writer import conflicts
+from reconciler.planning.disks import writable_names
+from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView
+from reconciler.ports.controller import ResourceController
+from reconciler.resources import keys
+from reconciler.resources.domains import DomainPhase, Gone, Observed
+from reconciler.resources.errors import (
+    ConflictError,
+    ControllerUnavailable,
+    ImageInUse,
+    VclError,
+)
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import (
+    Binding,
+    Claim,
+    ClaimPhase,
+    DiskClaim,
+    EventType,
+    Pin,
+    SpecRecord,
+    dump,
+    load,
+)
+from reconciler.resources.virtualmachine import VirtualMachineSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One VM under work: its name, the view that was decided on, and its objects (None when unreadable)."""
+
+    name: str
+    view: VmView
+    state: VmState
+    record: SpecRecord | None
+    vm: VirtualMachineSpec | None
+    controller: ResourceController
+
+
+class Actions:
+    """The steps of lifecycle.Step that do something."""
+
+    def __init__(self, context: NodeContext, disks: DiskWork, requeue: Callable[[str], None]) -> None:
+        self._context = context
+        self._disks = disks
+        self._requeue = requeue
+
+    async def run(self, job: Job, decision: Decision) -> None:
+        """Do the step. Raises VclError; ConflictError means: look again."""
+        match decision.step:
+            case Step.PREPARE:
+                await self._prepare(job)
+            case Step.CLAIM:
+                await self._claim(job)
+            case Step.PROVISION:
+                self._provision(job)
+            case Step.EXTEND:
+                await self._extend(job)
+            case Step.CREATE:
+                await self._create(job)
+            case Step.COMMIT:
+                await self._commit(job)
+            case Step.RESUME:
+                await self._resume(job)
+            case Step.PAUSE:
+                await self._pause(job)
+            case Step.SHUTDOWN:
+                await self._shutdown(job)
+            case Step.DESTROY:
+                await self._destroy(job, decision.message)
+            case Step.DESTROY_FOREIGN:
+                await self._destroy_foreign(job, decision.message)
+            case Step.PURGE:
+                await self._purge(job)
+            case Step.RELEASE:
+                await self._release(job)
+            case Step.ADOPT:
+                await self._adopt(job)
+            case Step.WAIT:
+                return
+
+    def _event(self, job: Job, reason: str, message: str, type: EventType = EventType.NORMAL) -> None:
+        self._context.event(type, Kind.VIRTUAL_MACHINE, job.name, reason, message)
+
+    async def _commit_claim(
+        self,
+        job: Job,
+        claim: Claim,
+        *,
+        compares: Mapping[str, int] | None = None,
+        puts: Mapping[str, bytes] | None = None,
+        deletes: tuple[str, ...] = (),
+    ) -> None:
+        """Write the claim, compared with the one decided on, and with this daemon's session (rule 4)."""
+        key = keys.claim(job.name)
+        result = await self._context.writer.commit(
+            compares={key: self._claim_revision(job), **(compares or {})},
+            puts={key: dump(claim), **(puts or {})},
+            deletes=deletes,
+            guards=(keys.SCHEMA, keys.session(self._context.node)),
+        )
+        lost = conflicts(result)
+        if any(key.startswith(keys.DISKS) for key in lost):
+            raise ImageInUse(
+                f"its image is held by another VM or operation: {await self._holders(lost)}",
+                cure="stop the other one, or give this VM an image of its own",
+            )
+        if lost:
+            raise ConflictError(f"the claim of {job.name} was decided on an old state: {', '.join(lost)}")
+
+    def _claim_revision(self, job: Job) -> int:
+        """The revision at which the view's claim was read; a change since then is a conflict."""
+        revision = self._context.views.cache.revision_of(keys.claim(job.name))
+        current = self._context.views.claim(job.name)
+        if current != job.view.claim:
+            raise ConflictError(f"the claim of {job.name} changed while it was worked on")
+        return revision
+
+    async def _holders(self, lost: tuple[str, ...]) -> str:
+        found = []
+        for key in lost:
+            holder = self._context.views.record(key, DiskClaim)
+            if holder is not None:
+                found.append(f"{key.removeprefix(keys.DISKS)} by VM {holder.vm} on {holder.node}")
+        return "; ".join(found) or ", ".join(lost)
+
+    async def _prepare(self, job: Job) -> None:
+        assert job.record is not None
+        assert job.vm is not None
+        look = await self._disks.look(job.record, job.vm)
+        job.state.notes = look.notes
+        job.state.definition = look.definition
+        job.state.memory = replace(job.state.memory, prepared=look.prepared)
+
+    async def _claim(self, job: Job) -> None:
+        """Become the owner (rules 4 and 6): no other owner, no fence, power On, this very binding."""
+        assert job.record is not None
+        assert job.vm is not None
+        views, context = job.view, self._context
+        cache = context.views.cache
+        prepared = job.state.memory.prepared
+        purging = prepared is None
+        default = context.views.cluster_spec().default_pool
+        held = writable_names(job.vm, job.name, default) if prepared is None else prepared.identities
+        former = views.claim.former_clients if views.claim is not None else ()
+        binding = keys.binding(job.name)
+        claim = Claim(
+            node=context.node,
+            uid=views.uid,
+            boot_id=context.boot_id,
+            session=context.session,
+            binding_revision=cache.revision_of(binding),
+            phase=self._first_phase(prepared),
+            disks=held,
+            former_clients=former,
+            generation=views.generation,
+            start=views.intent.start,
+            restart=views.intent.restart,
+            claimed=context.clock.wall(),
+        )
+        self._require_binding(job)
+        await self._commit_claim(
+            job,
+            claim,
+            compares={
+                binding: cache.revision_of(binding),
+                keys.spec(Kind.VIRTUAL_MACHINE, job.name): cache.revision_of(
+                    keys.spec(Kind.VIRTUAL_MACHINE, job.name)
+                ),
+                keys.fence(context.node): 0,
+                **({} if purging else {keys.POWER_INTENT: 0}),
+                **{keys.disk(identity): 0 for identity in held},
+            },
+            puts=self._disk_claims(job, held),
+        )
+
+    def _require_binding(self, job: Job) -> None:
+        current = self._context.views.record(keys.binding(job.name), Binding)
+        if current != job.view.binding:
+            raise ConflictError(f"the binding of {job.name} changed while it was worked on")
+
+    @staticmethod
+    def _first_phase(prepared: Prepared | None) -> ClaimPhase:
+        ready = prepared is not None and not prepared.missing
+        return ClaimPhase.STARTING if ready else ClaimPhase.PROVISIONING
+
+    def _disk_claims(self, job: Job, identities: tuple[str, ...]) -> dict[str, bytes]:
+        holder = dump(DiskClaim(node=self._context.node, vm=job.name, uid=job.view.uid))
+        return {keys.disk(identity): holder for identity in identities}
+
+    def _provision(self, job: Job) -> None:
+        """Begin to make the disks; the task's end wakes the VM again."""
+        state = job.state
+        if state.task is not None and not state.task.done():
+            return
+        state.progress = 0.0
+        state.memory = replace(state.memory, provisioning=True)
+        self._event(job, "Provisioning", "making its disks")
+        state.task = asyncio.create_task(self._make_disks(job), name=f"provision {job.name}")
+
+    async def _make_disks(self, job: Job) -> None:
+        assert job.record is not None
+        assert job.vm is not None
+        state = job.state
+
+        def progress(share: float) -> None:
+            state.progress = share
+
+        try:
+            await self._disks.make(job.record, job.vm, progress)
+        finally:
+            state.progress = None
+            state.memory = replace(state.memory, provisioning=False, prepared=None)
+            self._requeue(job.name)
+
+    async def _extend(self, job: Job) -> None:
+        """Add the identities of images that exist now; drop what only their making needed."""
+        claim, prepared = job.view.claim, job.state.memory.prepared
+        assert claim is not None
+        assert prepared is not None
+        assert job.record is not None
+        assert job.vm is not None
+        volumes = await self._disks.record_volumes(job.record, job.vm)
+        new = tuple(sorted(set(prepared.identities) - set(claim.disks)))
+        dropped = sorted(set(claim.disks) - set(prepared.identities))
+        extended = replace(claim, phase=ClaimPhase.STARTING, disks=prepared.identities)
+        await self._commit_claim(
+            job,
+            replace(extended, generation=job.view.generation),
+            compares={keys.disk(identity): 0 for identity in new},
+            puts={**self._disk_claims(job, new), **volumes},
+            deletes=tuple(keys.disk(identity) for identity in dropped),
+        )
+
+    async def _create(self, job: Job) -> None:
+        state, definition = job.state, job.state.definition
+        if definition is None:
+            state.memory = replace(state.memory, prepared=None)
+            return
+        try:
+            observed = await job.controller.create(definition, timeout=self._context.deadlines.create)
+        except ControllerUnavailable:
+            state.memory = replace(state.memory, create_unknown=True)
+            raise
+        except VclError:
+            state.memory = replace(state.memory, prepared=None)
+            raise
+        state.memory = replace(state.memory, create_unknown=False)
+        state.last = observed
+
+    async def _commit(self, job: Job) -> None:
+        """Record the clients, the pins and the images of a paused domain, before it may run (rule 5)."""
+        claim, domain = job.view.claim, job.view.observed
+        assert claim is not None
+        assert isinstance(domain, Observed)
+        running = replace(
+            claim,
+            phase=ClaimPhase.RUNNING,
+            clients=domain.clients,
+            session=self._context.session,
+            boot_id=self._context.boot_id,
+            generation=domain.generation or claim.generation,
+            paused=False,
+        )
+        puts: dict[str, bytes] = {}
+        if job.record is not None and job.vm is not None:
+            puts.update(await self._disks.record_volumes(job.record, job.vm))
+            pin = Pin(uid=claim.uid, machine=domain.machine, domain_uuid=domain.uid, spec=job.record.spec)
+            puts[keys.pin(job.name)] = dump(pin)
+        await self._commit_claim(job, running, puts=puts)
+        job.state.memory = replace(job.state.memory, committed=domain.incarnation)
+
+    async def _resume(self, job: Job) -> None:
+        state, domain = job.state, job.view.observed
+        assert isinstance(domain, Observed)
+        retry = self._context.clock.monotonic() + 10.0
+        first = state.memory.resumed != domain.incarnation and domain.phase is DomainPhase.PAUSED
+        state.memory = replace(state.memory, resumed=domain.incarnation, io_retry_at=retry)
+        await job.controller.set_paused(job.name, False, timeout=self._context.deadlines.act)
+        claim = job.view.claim
+        if claim is not None and claim.paused and not job.view.intent.paused:
+            await self._commit_claim(job, replace(claim, paused=False))
+            self._event(job, "Resumed", "the guest goes on")
+        elif first and state.memory.committed == domain.incarnation:
+            state.killed = False
+            self._event(job, "Started", f"running on {self._context.node}")
+
+    async def _pause(self, job: Job) -> None:
+        """Mark the pause as ours first: only those are resumed by vcl (SAFETY rule 17)."""
+        claim = job.view.claim
+        assert claim is not None
+        if not claim.paused:
+            await self._commit_claim(job, replace(claim, paused=True))
+        await job.controller.set_paused(job.name, True, timeout=self._context.deadlines.act)
+        self._event(job, "Paused", "suspended by `vcl pause`")
+
+    async def _shutdown(self, job: Job) -> None:
+        now = self._context.clock.monotonic()
+        job.state.memory = replace(job.state.memory, stop_since=now)
+        job.state.killed = True
+        await job.controller.shutdown(job.name, timeout=self._context.deadlines.act)
+        self._event(job, "Stopping", "asked the guest to power off")
+
+    async def _destroy(self, job: Job, why: str) -> None:
+        domain = job.view.observed
+        assert isinstance(domain, Observed)
+        job.state.killed = domain.phase is not DomainPhase.CRASHED
+        self._event(job, "Killing", why, EventType.WARNING)
+        await job.controller.destroy(job.name, uid=domain.uid, timeout=self._context.deadlines.act)
+        job.state.memory = replace(job.state.memory, create_unknown=False)
+
+    async def _destroy_foreign(self, job: Job, why: str) -> None:
+        """End a copy that the record gives to somebody else, after a fresh read says so again (rule 9)."""
+        domain = job.view.observed
+        assert isinstance(domain, Observed)
+        key = keys.claim(job.name)
+        fresh = (await self._context.views.cache.read([key])).get(key)
+        if fresh is None or load(Claim, fresh.value).node == self._context.node:
+            raise ConflictError(f"the owner of {job.name} changed while it was worked on")
+        await self._destroy(job, why)
+
+    async def _purge(self, job: Job) -> None:
+        claim = job.view.claim
+        assert claim is not None
+        assert job.record is not None
+        assert job.vm is not None
+        volumes = await self._disks.trash(job.record, job.vm)
+        await self._commit_claim(job, replace(claim, purged=True), deletes=volumes)
+        self._event(job, "Purged", f"its {len(volumes)} images were moved to their pools' trash")
+
+    async def _release(self, job: Job) -> None:
+        """Empty the claim: the decision has seen that the domain is gone."""
+        claim, gone = job.view.claim, job.view.observed
+        assert claim is not None
+        assert isinstance(gone, Gone)
+        ran = claim.phase is ClaimPhase.RUNNING
+        exit = str(gone.exit) if ran else claim.exit
+        # A local process is proven gone with its domain; a network client may linger (SAFETY rule 8).
+        lingering = {c for c in (*claim.former_clients, *claim.clients) if not c.startswith("pid:")}
+        emptied = Claim(
+            uid=claim.uid,
+            former_clients=tuple(sorted(lingering)),
+            generation=claim.generation,
+            start=claim.start,
+            restart=claim.restart,
+            exit=exit,
+            purged=claim.purged,
+        )
+        if job.state.task is not None:
+            job.state.task.cancel()
+        await self._commit_claim(job, emptied, deletes=tuple(keys.disk(identity) for identity in claim.disks))
+        job.state.last_exit = exit
+        if ran:
+            self._event(job, "Stopped", f"the run on {self._context.node} has ended: {exit}")
+
+    async def _adopt(self, job: Job) -> None:
+        """Take over a running domain of ours whose claim was never recorded (a store begun anew)."""
+        domain = job.view.observed
+        assert isinstance(domain, Observed)
+        assert job.record is not None
+        assert job.vm is not None
+        look = await self._disks.look(job.record, job.vm)
+        cache = self._context.views.cache
+        binding = keys.binding(job.name)
+        claim = Claim(
+            node=self._context.node,
+            uid=job.view.uid,
+            boot_id=self._context.boot_id,
+            session=self._context.session,
+            binding_revision=cache.revision_of(binding),
+            phase=ClaimPhase.RUNNING,
+            disks=look.prepared.identities,
+            clients=domain.clients,
+            generation=domain.generation,
+            start=job.view.intent.start,
+            restart=job.view.intent.restart,
+            claimed=self._context.clock.wall(),
+        )
+        await self._commit_claim(
+            job,
+            claim,
+            compares={
+                binding: cache.revision_of(binding),
+                keys.fence(self._context.node): 0,
+                **{keys.disk(identity): 0 for identity in claim.disks},
+            },
+            puts=self._disk_claims(job, claim.disks),
+        )
+        self._event(job, "Adopted", "found it running and took it over")

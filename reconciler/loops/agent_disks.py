@@ -1,0 +1,244 @@
+"""The disks of a VM before it starts: looked at without a claim, made and grown only under one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from reconciler.loops.agent_state import NodeContext
+from reconciler.planning.disks import (
+    DiskView,
+    Grow,
+    Make,
+    Template,
+    Use,
+    name_key,
+    plan_disk,
+    pool_of,
+    require_pool,
+    template_place,
+    writable_names,
+)
+from reconciler.planning.lifecycle import Prepared
+from reconciler.ports.disks import DiskBackend
+from reconciler.resources import keys
+from reconciler.resources.domains import AttachedDisk, Definition, StartRequest
+from reconciler.resources.errors import AlreadyExists, ImageInUse, ImageMissing
+from reconciler.resources.images import CloneOf, ImageInfo
+from reconciler.resources.infrastructure import ImageSpec
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import Pin, SpecRecord, VolumeRecord, dump
+from reconciler.resources.virtualmachine import Disk, DiskFormat, VirtualMachineSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """`definition` is None while `prepared.missing` names disks that must be made or grown first."""
+
+    prepared: Prepared
+    definition: Definition | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planned:
+    disk: Disk
+    pool: str
+    image: str
+    action: Use | Grow | Make
+    template: Template | None
+
+
+class DiskWork:
+    """Reads and makes disks through the pools of this node."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+
+    async def look(self, record: SpecRecord, vm: VirtualMachineSpec) -> Look:
+        """What the disks need and, when they need nothing, the VM's final definition. Changes nothing.
+
+        Raises DiskError, StartFailed, ControllerError.
+        """
+        name, generation = record.metadata.name, record.metadata.generation
+        planned = [await self._plan(record, disk) for disk in vm.disks]
+        default = self._context.views.cluster_spec().default_pool
+        identities = set(writable_names(vm, name, default))
+        missing = tuple(p.disk.name for p in planned if not isinstance(p.action, Use))
+        for item in planned:
+            if isinstance(item.action, Make):
+                if item.template is not None and not item.template.shared:
+                    identities.add(item.template.identity)
+            elif not item.disk.read_only:
+                await self._refuse_template(item, item.action.info)
+                identities.add(item.action.info.identity)
+        notes = tuple(p.action.note for p in planned if isinstance(p.action, Use) and p.action.note)
+        if missing:
+            prepared = Prepared(generation=generation, identities=tuple(sorted(identities)), missing=missing)
+            return Look(prepared=prepared, definition=None, notes=notes)
+        definition = await self._render(record, vm, planned)
+        identities |= await self._foreign_writable(definition, planned)
+        prepared = Prepared(generation=generation, identities=tuple(sorted(identities)))
+        return Look(prepared=prepared, definition=definition, notes=notes)
+
+    async def make(
+        self, record: SpecRecord, vm: VirtualMachineSpec, progress: Callable[[float], None]
+    ) -> None:
+        """Make and grow what `look` found missing; long. The caller holds the claim. Raises DiskError."""
+        work = [await self._plan(record, disk) for disk in vm.disks]
+        work = [item for item in work if not isinstance(item.action, Use)]
+        for index, item in enumerate(work):
+
+            def share(done: float, index: int = index) -> None:
+                progress((index + done) / len(work))
+
+            await self._make_one(record, item, share)
+
+    async def record_volumes(self, record: SpecRecord, vm: VirtualMachineSpec) -> Mapping[str, bytes]:
+        """The store records that say these images exist (SAFETY rule 18), for those that changed."""
+        puts: dict[str, bytes] = {}
+        for disk in vm.disks:
+            pool, image = self._place(record.metadata.name, disk)
+            info = await self._backend(pool).inspect(image, timeout=self._context.deadlines.disk)
+            key = keys.volume(pool, image)
+            known = self._context.views.record(key, VolumeRecord)
+            if info is None or disk.read_only:
+                continue
+            uid = record.metadata.uid
+            if known is None or known.identity != info.identity or known.uid != uid:
+                now = self._context.clock.wall()
+                created = VolumeRecord(identity=info.identity, uid=uid, created=now)
+                puts[key] = dump(created)
+        return puts
+
+    async def trash(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[str, ...]:
+        """Put the VM's writable images aside; the `volume/` keys that go with them. Raises DiskError."""
+        gone = []
+        for disk in vm.disks:
+            if disk.read_only:
+                continue
+            pool, image = self._place(record.metadata.name, disk)
+            await self._backend(pool).trash(image, timeout=self._context.deadlines.disk)
+            gone.append(keys.volume(pool, image))
+        return tuple(gone)
+
+    def _place(self, vm: str, disk: Disk) -> tuple[str, str]:
+        default = self._context.views.cluster_spec().default_pool
+        return pool_of(disk, default), disk.image_name(vm)
+
+    def _backend(self, pool: str) -> DiskBackend:
+        pools = self._context.pools.all()
+        require_pool(pool, pools)
+        return pools[pool]
+
+    async def _plan(self, record: SpecRecord, disk: Disk) -> _Planned:
+        pool, image = self._place(record.metadata.name, disk)
+        info = await self._backend(pool).inspect(image, timeout=self._context.deadlines.disk)
+        template = await self._template(disk) if info is None else None
+        view = DiskView(
+            disk=disk,
+            image=image,
+            uid=record.metadata.uid,
+            info=info,
+            record=self._context.views.record(keys.volume(pool, image), VolumeRecord),
+            template=template,
+        )
+        return _Planned(disk=disk, pool=pool, image=image, action=plan_disk(view), template=template)
+
+    async def _template(self, disk: Disk) -> Template | None:
+        default = self._context.views.cluster_spec().default_pool
+        images: dict[str, ImageSpec] = self._context.views.specs(Kind.IMAGE)
+        place = template_place(disk, images, default)
+        if place is None:
+            return None
+        shared = disk.source is not None and disk.source.image is not None
+        timeout = self._context.deadlines.disk
+        if isinstance(place, str):
+            identity = await self._backend(pool_of(disk, default)).identify(place, timeout=timeout)
+            wanted = images[disk.source.image].format if disk.source and disk.source.image else None
+            format = wanted or (DiskFormat.RAW if place.endswith((".raw", ".img")) else DiskFormat.QCOW2)
+            return Template(path=place, format=format, identity=identity, shared=shared)
+        info = await self._backend(place[0]).inspect(place[1], timeout=timeout)
+        if info is None:
+            raise ImageMissing(
+                f"disk '{disk.name}': its source image '{place[1]}' is not in pool '{place[0]}'",
+                cure="correct the name or put the image there",
+            )
+        return Template(path=info.path, format=info.format, identity=info.identity, shared=shared)
+
+    async def _refuse_template(self, item: _Planned, info: ImageInfo) -> None:
+        """A template that clones are built on is never attached for writing."""
+        images: dict[str, ImageSpec] = self._context.views.specs(Kind.IMAGE)
+        default = self._context.views.cluster_spec().default_pool
+        for name, spec in sorted(images.items()):
+            same_name = spec.path is None and (spec.pool or default, spec.image or name) == (
+                item.pool,
+                item.image,
+            )
+            if same_name or spec.path == info.path:
+                raise ImageInUse(
+                    f"disk '{item.disk.name}' would write to the template of Image '{name}'",
+                    cure="use `source: {image: ...}` to get a clone of it, or `readOnly: true`",
+                )
+
+    async def _make_one(self, record: SpecRecord, item: _Planned, share: Callable[[float], None]) -> None:
+        backend = self._backend(item.pool)
+        match item.action:
+            case Grow(size=size):
+                await backend.grow(item.image, size, timeout=self._context.deadlines.disk)
+            case Make(content=content):
+                wanted = item.disk.format or (DiskFormat.QCOW2 if isinstance(content, CloneOf) else None)
+                try:
+                    await backend.create(
+                        item.image,
+                        content,
+                        format=wanted,
+                        operation=record.metadata.uid,
+                        progress=share,
+                    )
+                except AlreadyExists:
+                    share(1.0)  # made by an attempt that was cut off before it was recorded
+            case Use():
+                share(1.0)
+
+    async def _render(
+        self, record: SpecRecord, vm: VirtualMachineSpec, planned: list[_Planned]
+    ) -> Definition:
+        context = self._context
+        name = record.metadata.name
+        pin = context.views.record(keys.pin(name), Pin)
+        pinned = pin.machine if pin is not None and pin.uid == record.metadata.uid else ""
+        request = StartRequest(
+            name=name,
+            uid=record.metadata.uid,
+            cluster_uid=context.cluster_uid,
+            node=context.node,
+            generation=record.metadata.generation,
+            spec=vm,
+            disks=tuple(_attached(item) for item in planned),
+            machine=pinned,
+        )
+        controller = context.controllers[vm.controller]
+        return await controller.lifecycle.render(request, timeout=context.deadlines.act)
+
+    async def _foreign_writable(self, definition: Definition, planned: list[_Planned]) -> set[str]:
+        """Keys of writable paths that no `disks` entry stands for: a domainXML's own, and the NVRAM."""
+        known = {item.action.info.path for item in planned if isinstance(item.action, Use)}
+        pools = self._context.pools.all()
+        found = set()
+        for path in sorted(set(definition.writable) - known):
+            try:
+                first = pools[min(pools)]
+                identity = await first.identify(path, timeout=self._context.deadlines.disk)
+            except (ImageMissing, ValueError):
+                identity = name_key(f"node-{self._context.node}", path.strip("/").replace("/", "|"))
+            found.add(identity)
+        return found
+
+
+def _attached(item: _Planned) -> AttachedDisk:
+    assert isinstance(item.action, Use)
+    info = item.action.info
+    return AttachedDisk(
+        name=item.disk.name, path=info.path, format=info.format, read_only=item.disk.read_only
+    )

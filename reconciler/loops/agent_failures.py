@@ -1,0 +1,100 @@
+"""What failed on this node: counted, backed off from, shown, and forgotten after a success or a `retry`."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from reconciler.loops.agent_state import NodeContext, VmState
+from reconciler.loops.agent_status import status_key
+from reconciler.planning.backoff import delay
+from reconciler.planning.lifecycle import Memory
+from reconciler.resources.domains import ExitReason, Gone
+from reconciler.resources.errors import DiskError, StartFailed, VclError
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import EventType, Intent
+from reconciler.resources.status import Failures, VmNodeStatus
+
+log = logging.getLogger(__name__)
+
+STABLE_AFTER = 60.0
+"""A run of this many seconds counts as a success: the failures before it are forgotten."""
+
+
+def restore(context: NodeContext, name: str, state: VmState, intent: Intent) -> None:
+    """At the first look after the daemon's start, take over what was reported before; honour a `retry`."""
+    if not state.loaded:
+        state.loaded = True
+        state.reset_id = intent.reset_failures
+        before = context.views.record(status_key(name), VmNodeStatus)
+        if before is not None and before.node == context.node:
+            state.written = before
+            state.failures = before.failures
+            state.restarts = before.restarts
+            state.last_exit = before.last_exit
+            state.start_time = before.start_time
+    if intent.reset_failures != state.reset_id:
+        state.reset_id = intent.reset_failures
+        state.failures = Failures()
+        state.memory = replace(state.memory, retry_at=0.0)
+
+
+def note_failure(context: NodeContext, name: str, state: VmState, error: VclError) -> None:
+    """Count a failed attempt and set the earliest next one."""
+    reason = error.reason if isinstance(error, (DiskError, StartFailed)) else type(error).__name__
+    _fail(context, name, state, reason, str(error))
+    state.memory = replace(state.memory, prepared=None)
+
+
+def note_exit(context: NodeContext, name: str, state: VmState, gone: Gone | None, wanted: bool) -> None:
+    """A run has ended. An end that nobody asked for, soon after the start or by a crash, is a failure."""
+    exit = gone.exit if gone is not None else ExitReason.UNKNOWN
+    asked = state.killed or state.memory.stop_since is not None
+    lived = 0.0
+    if state.running_since is not None:
+        lived = context.clock.monotonic() - state.running_since
+    state.running_since = None
+    state.start_time = None
+    state.killed = False
+    state.memory = Memory(retry_at=state.memory.retry_at)
+    if not wanted:
+        state.failures = Failures()
+        return
+    if asked:
+        return
+    state.restarts += 1
+    if exit is ExitReason.SHUTDOWN and lived >= STABLE_AFTER:
+        return
+    _fail(context, name, state, "GuestExited", f"the guest ended by itself ({exit}) after {lived:.0f} s")
+
+
+def note_stable(context: NodeContext, name: str, state: VmState) -> None:
+    """The guest runs: remember since when, and after a while forget what failed before."""
+    now = context.clock.monotonic()
+    state.unknown_count = 0
+    if state.running_since is None:
+        state.running_since = now
+        state.start_time = state.start_time or context.clock.wall()
+    state.memory = replace(state.memory, prepared=None, stop_since=None)
+    state.definition = None
+    if state.failures.count and now - state.running_since >= STABLE_AFTER:
+        log.info("vm %s: runs since %.0f s; its failures are forgotten", name, STABLE_AFTER)
+        state.failures = Failures()
+
+
+def _fail(context: NodeContext, name: str, state: VmState, reason: str, message: str) -> None:
+    count = state.failures.count + 1
+    wait = delay(count, context.ids.jitter())
+    wall = context.clock.wall()
+    state.memory = replace(state.memory, retry_at=context.clock.monotonic() + wait)
+    state.failures = Failures(
+        count=count, reason=reason, message=message, last_time=wall, retry_time=_later(wall, wait)
+    )
+    log.warning("vm %s: %s: %s; tried again in %.1f s", name, reason, message, wait)
+    context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, name, reason, message)
+
+
+def _later(wall: str, seconds: float) -> str:
+    then = datetime.fromisoformat(wall) + timedelta(seconds=seconds)
+    return then.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,76 @@
+"""What the agent works with: its surroundings, and what it keeps in memory for each VM."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.loops.pools import Pools
+from reconciler.loops.views import Views
+from reconciler.loops.writer import Writer
+from reconciler.planning.lifecycle import Memory
+from reconciler.ports.clock import Clock, Ids
+from reconciler.ports.controller import Controller
+from reconciler.resources.domains import Definition, GuestInfo, Observed
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import EventType
+from reconciler.resources.status import Failures, VmNodeStatus
+
+RecordEvent = Callable[[EventType, Kind, str, str, str], None]
+"""(type, kind, name, reason, message); never blocks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """Seconds that the agent waits for one call of each kind."""
+
+    observe: float = 10.0
+    create: float = 60.0
+    act: float = 30.0
+    guest: float = 3.0
+    disk: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeContext:
+    """Who this node is, for one run of the daemon. `frozen()`: why nothing may be changed, or empty."""
+
+    node: str
+    cluster_uid: str
+    boot_id: str
+    session: int
+    clock: Clock
+    ids: Ids
+    views: Views
+    writer: Writer
+    controllers: Mapping[str, Controller]
+    pools: Pools
+    event: RecordEvent
+    frozen: Callable[[], str]
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(slots=True)
+class VmState:
+    """One VM in the agent's memory; nothing here is needed for safety after a crash."""
+
+    memory: Memory = field(default_factory=Memory)
+    definition: Definition | None = None
+    task: asyncio.Task[None] | None = None
+    progress: float | None = None
+    notes: tuple[str, ...] = ()
+    failures: Failures = field(default_factory=Failures)
+    failing: bool = False
+    unknown_count: int = 0
+    last: Observed | None = None
+    guest: GuestInfo = field(default_factory=GuestInfo)
+    guest_read_at: float = float("-inf")
+    running_since: float | None = None
+    start_time: str | None = None
+    restarts: int = 0
+    last_exit: str | None = None
+    killed: bool = False
+    reset_id: str | None = None
+    written: VmNodeStatus | None = None
+    loaded: bool = False

@@ -1,0 +1,154 @@
+"""What the agent reports of a VM: its phase, why, and what the guest tells of itself."""
+
+from __future__ import annotations
+
+from reconciler.loops.agent_state import NodeContext, VmState
+from reconciler.planning.lifecycle import Decision, VmView
+from reconciler.planning.restart import pending_fields
+from reconciler.resources import keys
+from reconciler.resources.codec import decode
+from reconciler.resources.domains import DomainPhase, Observed
+from reconciler.resources.errors import InvalidInput
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import Pin
+from reconciler.resources.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    Phase,
+    VmNodeStatus,
+    merge_conditions,
+)
+from reconciler.resources.virtualmachine import VirtualMachineSpec
+
+
+def build_status(
+    context: NodeContext, view: VmView, state: VmState, decision: Decision, vm: VirtualMachineSpec | None
+) -> VmNodeStatus | None:
+    """The status to report now, or None when this node has nothing to say about the VM."""
+    phase = decision.phase
+    if phase is None and state.failures.count and _concerns(view):
+        phase = Phase.FAILED
+    if phase is None:
+        return None
+    running = phase in (Phase.RUNNING, Phase.PAUSED)
+    previous = state.written
+    claim = view.claim
+    pending = _pending(context, view, vm) if running else ()
+    message = _message(state, decision, phase, pending)
+    conditions = _conditions(view, state, phase, message, pending)
+    old = previous.conditions if previous is not None else ()
+    return VmNodeStatus(
+        uid=view.uid or (claim.uid if claim is not None else ""),
+        node=context.node,
+        phase=phase,
+        message=message,
+        observed_generation=view.generation,
+        running_generation=claim.generation if claim is not None and running else 0,
+        start_time=state.start_time if running else None,
+        restarts=state.restarts,
+        ip_addresses=state.guest.ip_addresses if running else (),
+        vnc=state.guest.vnc if running else None,
+        virtualization=view.observed.virtualization or None if isinstance(view.observed, Observed) else None,
+        last_exit=state.last_exit,
+        progress=f"{state.progress:.0%}" if state.progress is not None else None,
+        failures=state.failures,
+        conditions=merge_conditions(old, conditions, context.clock.wall()),
+    )
+
+
+def _concerns(view: VmView) -> bool:
+    bound = view.binding is not None and view.binding.node == view.node
+    return bound or (view.claim is not None and view.claim.node == view.node)
+
+
+def _message(state: VmState, decision: Decision, phase: Phase, pending: tuple[str, ...]) -> str:
+    if phase is Phase.FAILED and not decision.message:
+        failures = state.failures
+        times = f" ({failures.count} times)" if failures.count > 1 else ""
+        return f"{failures.message}{times}; tried again at {failures.retry_time}"
+    if phase is Phase.RUNNING:
+        notes = list(state.notes)
+        if pending:
+            notes.append(f"{', '.join(pending)} changed: takes effect at the next restart")
+        return "; ".join(notes)
+    return decision.message
+
+
+def _pending(context: NodeContext, view: VmView, vm: VirtualMachineSpec | None) -> tuple[str, ...]:
+    pin = context.views.record(keys.pin(view.name), Pin)
+    if vm is None or pin is None or pin.uid != view.uid or not pin.spec:
+        return ()
+    try:
+        return pending_fields(decode(VirtualMachineSpec, pin.spec, "spec"), vm)
+    except InvalidInput as error:
+        return (f"spec (what it was started with cannot be read: {error.message})",)
+
+
+def _conditions(
+    view: VmView, state: VmState, phase: Phase, message: str, pending: tuple[str, ...]
+) -> tuple[Condition, ...]:
+    found = [_ready(view, phase, message)]
+    agent = state.guest.agent_connected
+    if phase is Phase.RUNNING and agent is not None:
+        found.append(
+            Condition(
+                type=ConditionType.AGENT_CONNECTED,
+                status=ConditionStatus.TRUE if agent else ConditionStatus.FALSE,
+                reason="AgentAnswers" if agent else "NoAgent",
+                message="" if agent else "no guest agent answers; is qemu-guest-agent installed?",
+                observed_generation=view.generation,
+            )
+        )
+    if pending:
+        found.append(
+            Condition(
+                type=ConditionType.RESTART_REQUIRED,
+                status=ConditionStatus.TRUE,
+                reason="SpecChanged",
+                message=", ".join(pending),
+                observed_generation=view.generation,
+            )
+        )
+    if state.failures.count:
+        found.append(
+            Condition(
+                type=ConditionType.FAILED_ON_NODE,
+                status=ConditionStatus.TRUE,
+                reason=state.failures.reason,
+                message=f"{state.failures.message} ({state.failures.count} in a row)",
+                observed_generation=view.generation,
+            )
+        )
+    if state.failures.reason == "ImageInUse":
+        found.append(
+            Condition(
+                type=ConditionType.IMAGE_IN_USE,
+                status=ConditionStatus.TRUE,
+                reason="ImageInUse",
+                message=state.failures.message,
+                observed_generation=view.generation,
+            )
+        )
+    return tuple(found)
+
+
+def _ready(view: VmView, phase: Phase, message: str) -> Condition:
+    """Ready: the guest's CPUs run. Whether its services answer is the user's own check."""
+    runs = isinstance(view.observed, Observed) and view.observed.phase is DomainPhase.RUNNING
+    ready = phase is Phase.RUNNING and runs
+    status = ConditionStatus.TRUE if ready else ConditionStatus.FALSE
+    if phase is Phase.UNKNOWN:
+        status = ConditionStatus.UNKNOWN
+    return Condition(
+        type=ConditionType.READY,
+        status=status,
+        reason=phase.value,
+        message="" if ready else message,
+        observed_generation=view.generation,
+    )
+
+
+def status_key(name: str) -> str:
+    """Where the agent writes the status of the VM called `name`."""
+    return keys.node_status(Kind.VIRTUAL_MACHINE, name)

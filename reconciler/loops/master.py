@@ -1,0 +1,293 @@
+"""The master: binds VMs to nodes and says why not, ends bindings, finishes deletions.
+
+Invariant: every write compares the epoch (and schema), so a master that was replaced while it slept cannot
+write; each also compares the records it was decided on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.loops.agent_state import RecordEvent
+from reconciler.loops.views import Views
+from reconciler.loops.writer import Writer, conflicts
+from reconciler.planning.desired import desired, purges
+from reconciler.planning.master import Bind, Finalise, MasterPlan, NotPlaced, Unbind, VmRecords, plan_master
+from reconciler.planning.placement import NamedConstraint, NodeView
+from reconciler.ports.clock import Clock
+from reconciler.resources import keys
+from reconciler.resources.errors import StoreError
+from reconciler.resources.infrastructure import NodeSpec
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import Binding, Epoch, EventType, Tombstone, dump
+from reconciler.resources.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    MasterStatus,
+    NodeStatus,
+    merge_conditions,
+)
+
+log = logging.getLogger(__name__)
+
+RESYNC = 30.0
+SETTLE = 0.02
+"""Seconds to gather changes before a pass: a burst of a thousand files is one or a few passes."""
+
+_RELEVANT = (
+    keys.SPECS,
+    keys.INTENTS,
+    keys.BINDINGS,
+    keys.CLAIMS,
+    f"{keys.NODE_STATUS}{Kind.NODE}/",
+    keys.EPOCH,
+    keys.FENCES,
+)
+_BATCH = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterContext:
+    """What the master needs. `epoch`: the one it holds; `frozen()`: why nothing may be written, or empty."""
+
+    node: str
+    epoch: Epoch
+    clock: Clock
+    views: Views
+    writer: Writer
+    event: RecordEvent
+
+
+class Master:
+    """One mastership. `run()` ends when the epoch is another's."""
+
+    def __init__(self, context: MasterContext) -> None:
+        self._context = context
+        self._changed = asyncio.Event()
+        self._statuses: dict[str, MasterStatus] = {}
+
+    async def run(self) -> None:
+        """Pass after pass, until the epoch is lost."""
+        unsubscribe = self._context.views.cache.subscribe(self._note)
+        try:
+            while self._context.writer.holds(keys.EPOCH):
+                self._changed.clear()
+                try:
+                    await self.step()
+                except StoreError as error:
+                    log.warning("master: %s; trying again", error)
+                    await asyncio.sleep(1.0)
+                    continue
+                await self._wait()
+            log.warning("master: epoch %d is over; this node writes no more", self._context.epoch.epoch)
+        finally:
+            unsubscribe()
+
+    def _note(self, changed: frozenset[str]) -> None:
+        if any(key.startswith(_RELEVANT) for key in changed):
+            self._changed.set()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(RESYNC):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        await asyncio.sleep(SETTLE)
+
+    async def step(self) -> MasterPlan:
+        """One pass: plan, then write what it says. Raises StoreError."""
+        plan = plan_master(self._vms(), self._nodes(), self._constraints())
+        for final in plan.finals:
+            await self._finalise(final)
+        for unbind in plan.unbinds:
+            await self._unbind(unbind)
+        for start in range(0, len(plan.binds), _BATCH):
+            await self._bind(plan.binds[start : start + _BATCH])
+        for start in range(0, len(plan.not_placed), _BATCH):
+            await self._tell(plan.not_placed[start : start + _BATCH])
+        return plan
+
+    def _vms(self) -> list[VmRecords]:
+        views = self._context.views
+        power = views.power_on()
+        found = []
+        for name in views.names(Kind.VIRTUAL_MACHINE):
+            record, vm = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name)
+            unreadable = views.claim(name) is None and views.exists(keys.claim(name))
+            if record is None or vm is None or unreadable:
+                continue
+            claim, intent = views.claim(name), views.intent(name)
+            writable = any(not disk.read_only for disk in vm.disks)
+            found.append(
+                VmRecords(
+                    metadata=record.metadata,
+                    spec=vm,
+                    desired=desired(record, vm, intent, claim, power_on=power),
+                    claim=claim,
+                    binding=views.binding(name),
+                    purge=purges(record, vm) and writable,
+                )
+            )
+        return found
+
+    def _nodes(self) -> list[NodeView]:
+        views = self._context.views
+        prefix = keys.node_status(Kind.NODE, "")
+        found = []
+        for item in views.cache.prefix(prefix):
+            name = item.key.removeprefix(prefix)
+            status = views.record(item.key, NodeStatus)
+            if status is None:
+                continue
+            record = views.spec_record(Kind.NODE, name)
+            spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
+            labels = dict(record.metadata.labels) if record is not None else {}
+            fenced = views.exists(keys.fence(name))
+            found.append(node_view(name, spec, status, labels, fenced=fenced))
+        return found
+
+    def _constraints(self) -> list[NamedConstraint]:
+        specs = self._context.views.specs(Kind.PLACEMENT_CONSTRAINT)
+        return [NamedConstraint(name=name, spec=spec) for name, spec in sorted(specs.items())]
+
+    async def _bind(self, binds: tuple[Bind, ...]) -> None:
+        context, cache = self._context, self._context.views.cache
+        compares: dict[str, int] = {}
+        puts: dict[str, bytes] = {}
+        for bind in binds:
+            record = context.views.spec_record(Kind.VIRTUAL_MACHINE, bind.vm)
+            if record is None:
+                continue
+            spec, binding = keys.spec(Kind.VIRTUAL_MACHINE, bind.vm), keys.binding(bind.vm)
+            compares[spec] = cache.revision_of(spec)
+            compares[binding] = cache.revision_of(binding)
+            puts[binding] = dump(
+                Binding(
+                    node=bind.node,
+                    uid=record.metadata.uid,
+                    epoch=context.epoch.epoch,
+                    bound=context.clock.wall(),
+                    reason=bind.reason,
+                )
+            )
+            puts.update(self._status(bind.vm, bind.node, True, bind.reason))
+        if await self._write(compares, puts):
+            for bind in binds:
+                log.info("vm %s: bound to %s: %s", bind.vm, bind.node, bind.reason)
+                self._event(bind.vm, "Placed", f"on {bind.node}: {bind.reason}")
+
+    async def _unbind(self, unbind: Unbind) -> None:
+        cache = self._context.views.cache
+        binding, claim = keys.binding(unbind.vm), keys.claim(unbind.vm)
+        compares = {binding: cache.revision_of(binding), claim: cache.revision_of(claim)}
+        if await self._write(compares, {}, deletes=(binding,)):
+            log.info("vm %s: unbound: %s", unbind.vm, unbind.reason)
+
+    async def _tell(self, reasons: tuple[NotPlaced, ...]) -> None:
+        puts: dict[str, bytes] = {}
+        for item in reasons:
+            puts.update(self._status(item.vm, None, False, item.reason))
+        if puts and await self._write({}, puts):
+            for item in reasons:
+                if keys.master_status(Kind.VIRTUAL_MACHINE, item.vm) in puts:
+                    log.info("vm %s: not placed: %s", item.vm, item.reason)
+                    self._event(item.vm, "Unschedulable", item.reason, EventType.WARNING)
+
+    async def _finalise(self, final: Finalise) -> None:
+        """The VM's last transaction: nothing of it stays but the tombstone."""
+        context, cache = self._context, self._context.views.cache
+        kind, name = Kind.VIRTUAL_MACHINE, final.vm
+        record = context.views.spec_record(kind, name)
+        if record is None:
+            return
+        spec, claim = keys.spec(kind, name), keys.claim(name)
+        mine = (
+            spec,
+            claim,
+            keys.binding(name),
+            keys.intent(kind, name),
+            keys.pin(name),
+            keys.node_status(kind, name),
+            keys.master_status(kind, name),
+        )
+        tombstone = dump(Tombstone(uid=record.metadata.uid, deleted=context.clock.wall()))
+        done = await self._write(
+            {spec: cache.revision_of(spec), claim: cache.revision_of(claim)},
+            {keys.tombstone(kind, name): tombstone},
+            deletes=tuple(key for key in mine if cache.get(key) is not None),
+        )
+        if done:
+            self._statuses.pop(name, None)
+            log.info("vm %s: deleted", name)
+            self._event(name, "Deleted", "stopped and forgotten")
+
+    async def _write(
+        self, compares: Mapping[str, int], puts: Mapping[str, bytes], deletes: tuple[str, ...] = ()
+    ) -> bool:
+        result = await self._context.writer.commit(
+            compares=compares, puts=puts, deletes=deletes, guards=(keys.SCHEMA, keys.EPOCH)
+        )
+        lost = conflicts(result)
+        if lost:
+            log.info("master: decided on an old state (%s); planning again", ", ".join(lost[:3]))
+            self._changed.set()
+        return not lost
+
+    def _event(self, vm: str, reason: str, message: str, type: EventType = EventType.NORMAL) -> None:
+        self._context.event(type, Kind.VIRTUAL_MACHINE, vm, reason, message)
+
+    def _status(self, vm: str, node: str | None, placed: bool, message: str) -> dict[str, bytes]:
+        """The put of the VM's master status, when it changed."""
+        views, kind = self._context.views, Kind.VIRTUAL_MACHINE
+        record = views.spec_record(kind, vm)
+        if record is None:
+            return {}
+        key = keys.master_status(kind, vm)
+        before = views.record(key, MasterStatus)
+        condition = Condition(
+            type=ConditionType.PLACED,
+            status=ConditionStatus.TRUE if placed else ConditionStatus.FALSE,
+            reason="Placed" if placed else "Unschedulable",
+            message=message,
+            observed_generation=record.metadata.generation,
+        )
+        old = before.conditions if before is not None and before.uid == record.metadata.uid else ()
+        status = MasterStatus(
+            uid=record.metadata.uid,
+            node=node,
+            message="" if placed else message,
+            observed_generation=record.metadata.generation,
+            conditions=merge_conditions(old, (condition,), self._context.clock.wall()),
+        )
+        return {} if status == before else {key: dump(status)}
+
+
+def node_view(
+    name: str, spec: NodeSpec, status: NodeStatus, labels: Mapping[str, str], *, fenced: bool
+) -> NodeView:
+    """What placement sees of a node: capacity after reserve and overcommit, and why it refuses work."""
+    cpus = spec.capacity.cpu if spec.capacity.cpu is not None else float(status.cpu)
+    memory = spec.capacity.memory if spec.capacity.memory is not None else status.memory
+    refuses = ""
+    if fenced:
+        refuses = "is being fenced"
+    elif spec.maintenance:
+        refuses = "in maintenance"
+    elif spec.unschedulable:
+        refuses = "cordoned (unschedulable)"
+    elif not status.ready:
+        refuses = f"not ready: {status.message}" if status.message else "not ready"
+    return NodeView(
+        name=name,
+        cpu=max(0.0, cpus - (spec.reserved.cpu or 0.0)) * spec.overcommit.cpu,
+        memory=int(max(0, memory - (spec.reserved.memory or 0)) * spec.overcommit.memory),
+        labels={"node": name, **labels},
+        taints=spec.taints,
+        controllers=frozenset(status.controllers),
+        refuses=refuses,
+    )

@@ -1,0 +1,128 @@
+"""The master's decision: which VMs are bound where, which bindings end, and which deletions are finished.
+
+Invariants: a binding ends only while the claim is empty; a VM's records go only after its claim is empty and
+its images are trashed if that was asked for; nothing is moved here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from reconciler.planning.desired import Desired, Wish, consumes
+from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand, place
+from reconciler.resources.records import Binding, Claim, ObjectMeta
+from reconciler.resources.virtualmachine import VirtualMachineSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmRecords:
+    """One VM as the store has it. `purge`: its deletion takes the images along (and it has some)."""
+
+    metadata: ObjectMeta
+    spec: VirtualMachineSpec
+    desired: Desired
+    claim: Claim | None
+    binding: Binding | None
+    purge: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bind:
+    vm: str
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unbind:
+    vm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalise:
+    """The deletion is complete: every record of the VM goes, a tombstone comes."""
+
+    vm: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotPlaced:
+    """`reason` names each node and why not."""
+
+    vm: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MasterPlan:
+    """What to write, by kind of write; `placed` are the reasons of those that stay where they are."""
+
+    binds: tuple[Bind, ...] = ()
+    unbinds: tuple[Unbind, ...] = ()
+    finals: tuple[Finalise, ...] = ()
+    not_placed: tuple[NotPlaced, ...] = ()
+    placed: Mapping[str, str] | None = None
+
+
+def _owned(records: VmRecords) -> bool:
+    return records.claim is not None and bool(records.claim.node)
+
+
+def _purge_left(records: VmRecords) -> bool:
+    done = records.claim is not None and records.claim.purged and records.claim.uid == records.metadata.uid
+    return records.purge and not done
+
+
+def plan_master(
+    vms: Sequence[VmRecords], nodes: Sequence[NodeView], constraints: Sequence[NamedConstraint]
+) -> MasterPlan:
+    """The plan for this moment. Deterministic; VMs in order of name within each kind of write."""
+    unbinds: list[Unbind] = []
+    finals: list[Finalise] = []
+    demands: list[VmDemand] = []
+    for records in sorted(vms, key=lambda r: r.metadata.name):
+        name, wish = records.metadata.name, records.desired.wish
+        wants = wish is Wish.RUN or (wish is Wish.DELETED and _purge_left(records))
+        if wish is Wish.DELETED and not _owned(records) and not _purge_left(records):
+            finals.append(Finalise(vm=name))
+            continue
+        if not wants and records.binding is not None and not _owned(records):
+            unbinds.append(Unbind(vm=name, reason=records.desired.reason))
+            continue
+        if wants or consumes(records.claim, wish):
+            demands.append(_demand(records))
+    placement = place(nodes, demands, constraints)
+    binds = [
+        Bind(vm=vm, node=node, reason=placement.reasons[vm])
+        for vm, node in sorted(placement.bindings.items())
+    ]
+    not_placed = [
+        NotPlaced(vm=vm, reason=reason)
+        for vm, reason in sorted(placement.reasons.items())
+        if vm not in placement.bindings
+    ]
+    return MasterPlan(
+        binds=tuple(binds), unbinds=tuple(unbinds), finals=tuple(finals), not_placed=tuple(not_placed)
+    )
+
+
+def _demand(records: VmRecords) -> VmDemand:
+    """What the VM needs. It counts where it is claimed, else where it is bound."""
+    claim, binding = records.claim, records.binding
+    node = claim.node if claim is not None and claim.node else None
+    if node is None and binding is not None and binding.uid == records.metadata.uid:
+        node = binding.node
+    purging = records.desired.wish is Wish.DELETED
+    return VmDemand(
+        name=records.metadata.name,
+        cpu=0 if purging else records.spec.cpu.cores,
+        memory=0 if purging else records.spec.memory,
+        priority=records.spec.priority,
+        labels=records.metadata.labels,
+        node_selector={} if purging else records.spec.node_selector,
+        tolerations=records.spec.tolerations,
+        controller=records.spec.controller,
+        node=node,
+    )
