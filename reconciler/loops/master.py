@@ -52,7 +52,7 @@ _BATCH = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterContext:
-    """What the master needs. `epoch`: the one it holds; `frozen()`: why nothing may be written, or empty."""
+    """What the master needs; `epoch` is the one it holds."""
 
     node: str
     epoch: Epoch
@@ -270,7 +270,8 @@ class Master:
 def node_view(
     name: str, spec: NodeSpec, status: NodeStatus, labels: Mapping[str, str], *, fenced: bool
 ) -> NodeView:
-    """What placement sees of a node: capacity after reserve and overcommit, and why it refuses work."""
+    """What placement sees of a node: capacity after reserve, overcommit and the domains that are not vcl's,
+    and why it refuses work."""
     cpus = spec.capacity.cpu if spec.capacity.cpu is not None else float(status.cpu)
     memory = spec.capacity.memory if spec.capacity.memory is not None else status.memory
     refuses = ""
@@ -284,8 +285,10 @@ def node_view(
         refuses = f"not ready: {status.message}" if status.message else "not ready"
     return NodeView(
         name=name,
-        cpu=max(0.0, cpus - (spec.reserved.cpu or 0.0)) * spec.overcommit.cpu,
-        memory=int(max(0, memory - (spec.reserved.memory or 0)) * spec.overcommit.memory),
+        cpu=max(0.0, cpus - (spec.reserved.cpu or 0.0)) * spec.overcommit.cpu
+        - sum(domain.vcpus for domain in status.foreign_domains),
+        memory=int(max(0, memory - (spec.reserved.memory or 0)) * spec.overcommit.memory)
+        - sum(domain.memory for domain in status.foreign_domains),
         labels={"node": name, **labels},
         taints=spec.taints,
         controllers=frozenset(status.controllers),

@@ -6,7 +6,7 @@ its images are trashed if that was asked for; nothing is moved here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reconciler.planning.desired import Desired, Wish, consumes
@@ -57,13 +57,12 @@ class NotPlaced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterPlan:
-    """What to write, by kind of write; `placed` are the reasons of those that stay where they are."""
+    """What to write, by kind of write."""
 
     binds: tuple[Bind, ...] = ()
     unbinds: tuple[Unbind, ...] = ()
     finals: tuple[Finalise, ...] = ()
     not_placed: tuple[NotPlaced, ...] = ()
-    placed: Mapping[str, str] | None = None
 
 
 def _owned(records: VmRecords) -> bool:

@@ -1,0 +1,136 @@
+"""What this node reports of itself: readiness, capacity, pools, and domains that vcl did not make."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.loops.agent import Agent
+from reconciler.loops.agent_state import NodeContext
+from reconciler.ports.controller import Controller
+from reconciler.resources import keys
+from reconciler.resources.domains import HostFacts
+from reconciler.resources.errors import ControllerUnavailable, StoreError, VclError
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import dump
+from reconciler.resources.status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    NodeStatus,
+    PoolStatus,
+    merge_conditions,
+)
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 10.0
+FREE_STEP = 256 * 2**20
+"""A pool's free space is reported in steps of this many bytes, so that a busy disk is not a busy store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What the daemon knows of the node besides its hypervisors."""
+
+    version: str
+    address: str
+    cpus: int
+    memory: int
+
+
+class NodeReporter:
+    """Writes status/node/Node/NAME and status/node/StoragePool/NAME when they change."""
+
+    def __init__(self, context: NodeContext, agent: Agent, facts: NodeFacts) -> None:
+        self._context = context
+        self._agent = agent
+        self._facts = facts
+
+    async def run(self) -> None:
+        """Report for ever."""
+        while True:
+            try:
+                await self.step()
+            except StoreError as error:
+                log.warning("node %s: its status is not written: %s", self._context.node, error)
+            await asyncio.sleep(INTERVAL)
+
+    async def step(self) -> None:
+        """One report. Raises StoreError."""
+        puts: dict[str, bytes] = {}
+        node = keys.node_status(Kind.NODE, self._context.node)
+        status = await self._node(self._context.views.record(node, NodeStatus))
+        if status != self._context.views.record(node, NodeStatus):
+            puts[node] = dump(status)
+        for name, pool in (await self._pools()).items():
+            key = keys.node_status(Kind.STORAGE_POOL, name)
+            if pool != self._context.views.record(key, PoolStatus):
+                puts[key] = dump(pool)
+        if puts:
+            guards = (keys.SCHEMA, keys.session(self._context.node))
+            await self._context.writer.commit(puts=puts, guards=guards, wait=False)
+
+    async def _node(self, before: NodeStatus | None) -> NodeStatus:
+        answers = {name: await self._ask(c) for name, c in sorted(self._context.controllers.items())}
+        facts = next((f for f in answers.values() if isinstance(f, HostFacts)), None)
+        down = [f"controller {n}: {why}" for n, why in answers.items() if isinstance(why, str)]
+        frozen = self._context.frozen()
+        message = "; ".join([*([frozen] if frozen else []), *down])
+        usable = any(not isinstance(answer, str) for answer in answers.values())
+        ready = usable and not frozen
+        condition = Condition(
+            type=ConditionType.READY,
+            status=ConditionStatus.TRUE if ready else ConditionStatus.FALSE,
+            reason="NodeReady" if ready else "NotReady",
+            message=message,
+        )
+        old = before.conditions if before is not None else ()
+        return NodeStatus(
+            uid=self._context.node,
+            ready=ready,
+            message=message,
+            version=self._facts.version,
+            address=self._facts.address,
+            cpu=facts.cpus if facts else self._facts.cpus,
+            memory=facts.memory if facts else self._facts.memory,
+            hypervisor=facts.hypervisor if facts else "",
+            architecture=facts.architecture if facts else "",
+            virtualization=facts.virtualization if facts else "",
+            controllers=self._states(answers),
+            foreign_domains=self._agent.foreign,
+            conditions=merge_conditions(old, (condition,), self._context.clock.wall()),
+        )
+
+    @staticmethod
+    def _states(answers: Mapping[str, HostFacts | str | None]) -> dict[str, str]:
+        return {name: "Unavailable" if isinstance(a, str) else "Ready" for name, a in answers.items()}
+
+    async def _ask(self, controller: Controller) -> HostFacts | str | None:
+        """Its facts, None when it has none to tell, or why it does not answer."""
+        if controller.host is None:
+            return None
+        try:
+            return await controller.host.facts(timeout=self._context.deadlines.observe)
+        except ControllerUnavailable as error:
+            return error.message
+
+    async def _pools(self) -> dict[str, PoolStatus]:
+        backends = self._context.pools.all()
+        found = {
+            name: PoolStatus(uid=name, ready=False, message=why)
+            for name, why in self._context.pools.errors.items()
+        }
+        for name, backend in sorted(backends.items()):
+            try:
+                capacity = await backend.capacity(timeout=self._context.deadlines.disk)
+            except VclError as error:
+                found[name] = PoolStatus(uid=name, ready=False, message=str(error))
+                continue
+            free = capacity.free // FREE_STEP * FREE_STEP
+            near = capacity.total and capacity.free < capacity.total // 20
+            message = "less than 5 % free: make room or guests will be paused by I/O errors" if near else ""
+            found[name] = PoolStatus(uid=name, ready=True, message=message, total=capacity.total, free=free)
+        return found
