@@ -56,6 +56,12 @@ class ControllerContract:
         """While entered, the hypervisor does not answer; its domains live on."""
         raise AssertionError("the contract needs a way to make the hypervisor unavailable")
 
+    async def lose_connection(self, controller: Controller) -> None:
+        """Break the connection to the hypervisor, and let it come back. Default: a short outage."""
+        async with self.outage(controller):
+            await is_unavailable(controller.lifecycle.inventory(timeout=1.0), self.patience)
+            await asyncio.sleep(0.5)
+
     async def kill_guest(self, controller: Controller, domain: Observed) -> None:
         """Kill the domain behind the controller's back, as the kernel's OOM killer would."""
         raise AssertionError("the contract needs a way to kill a guest")
@@ -365,13 +371,12 @@ class ControllerContract:
             for reader in readers:
                 await reader.stop()
 
-    async def test_an_outage_ends_with_a_call_to_look_at_everything(self, controller: Controller) -> None:
+    async def test_a_new_connection_calls_for_a_look_at_everything(self, controller: Controller) -> None:
         heard = Heard(controller.lifecycle.events())
         try:
-            await asyncio.sleep(0.05)
-            async with self.outage(controller):
-                await is_unavailable(controller.lifecycle.inventory(timeout=1.0), self.patience)
-                heard.forget()
+            await heard.wait_for("", self.patience)
+            heard.forget()
+            await self.lose_connection(controller)
             await heard.wait_for("", self.patience)
         finally:
             await heard.stop()
