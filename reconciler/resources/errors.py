@@ -5,6 +5,7 @@
     ├── NotFound                the object does not exist
     ├── AlreadyExists           something else holds the name
     ├── ConflictError           somebody else changed it first; read again and retry
+    ├── Expired                 a watch asks for changes that are not kept any more; list again
     ├── ManifestDirectoryError  the manifest directory could not be read or written; nothing changed
     ├── StoreError
     │   ├── StoreUnavailable    the call had no effect; retry later
@@ -61,6 +62,10 @@ class ConflictError(VclError):
 
 class ManifestDirectoryError(VclError):
     """The manifest directory is full, read-only, gone or not the right one; what it holds is unchanged."""
+
+
+class Expired(VclError):
+    """The changes since the asked revision are not kept any more."""
 
 
 class StoreError(VclError):

@@ -106,8 +106,13 @@ def fence(node: str) -> str:
     return FENCES + node
 
 
+def events(node: str) -> str:
+    """The prefix of a node's events."""
+    return f"{EVENTS}{node}/"
+
+
 def event(node: str, slot: int) -> str:
-    return f"{EVENTS}{node}/{slot:05d}"
+    return f"{events(node)}{slot:05d}"
 
 
 def tombstone(kind: Kind, name: str) -> str:

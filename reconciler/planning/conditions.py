@@ -1,0 +1,35 @@
+"""Conditions as the merged objects show them: JSON-shaped, one for each type, the first speaker's kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reconciler.resources.status import ConditionStatus, ConditionType
+
+Conditions = dict[str, dict[str, Any]]
+"""By type."""
+
+
+def merged_conditions(*sources: Mapping[str, Any]) -> Conditions:
+    """The `conditions` of several reports; of two with one type the earlier report's counts."""
+    found: Conditions = {}
+    for source in sources:
+        listed = source.get("conditions")
+        for entry in listed if isinstance(listed, list) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("type"), str):
+                found.setdefault(entry["type"], entry)
+    return found
+
+
+def condition(
+    kind: ConditionType, holds: bool, reason: str, *, message: str = "", generation: int = 0
+) -> dict[str, Any]:
+    """A condition that follows from the records; nobody noted when it changed, so it has no time."""
+    return {
+        "type": kind.value,
+        "status": (ConditionStatus.TRUE if holds else ConditionStatus.FALSE).value,
+        "reason": reason,
+        "message": message,
+        "observedGeneration": generation,
+    }
