@@ -1,0 +1,113 @@
+"""vcld's configuration: one YAML file, every field optional, checked like a manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from reconciler.resources.codec import decode, quantity
+from reconciler.resources.infrastructure import StoragePoolSpec
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    level: LogLevel = LogLevel.INFO
+    format: LogFormat = LogFormat.TEXT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SocketConfig:
+    """`path` defaults to RUNDIR/vcld.sock; `group` may use it besides root."""
+
+    path: str | None = None
+    group: str | None = None
+    mode: str = "0660"
+
+
+class StoreType(StrEnum):
+    SQLITE = "sqlite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """`path` defaults to STATEDIR/store.db."""
+
+    type: StoreType = StoreType.SQLITE
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityConfig:
+    """What VMs may use when no controller reports it; default: the whole host."""
+
+    cpu: float | None = quantity("cpu", default=None)
+    memory: int | None = quantity("bytes", default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Paths are absolute. `controllers` maps a controller's name to its own options; `pools` exist without
+    a manifest, and a StoragePool manifest of the same name replaces them."""
+
+    node: str | None = None
+    cluster: str = "vcl"
+    address: str = ""
+    state_dir: str = "/var/lib/vcl"
+    run_dir: str = "/run/vcl"
+    manifests: str | None = None
+    status: str | None = None
+    socket: SocketConfig = field(default_factory=SocketConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    controllers: Mapping[str, Any] = field(default_factory=lambda: {"libvirt": {}})
+    pools: Mapping[str, StoragePoolSpec] = field(default_factory=dict)
+    capacity: CapacityConfig = field(default_factory=CapacityConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    @property
+    def state_path(self) -> Path:
+        return Path(self.state_dir)
+
+    @property
+    def run_path(self) -> Path:
+        return Path(self.run_dir)
+
+    @property
+    def manifests_path(self) -> Path:
+        return Path(self.manifests) if self.manifests else self.state_path / "manifests"
+
+    @property
+    def status_path(self) -> Path:
+        return Path(self.status) if self.status else self.state_path / "status"
+
+    @property
+    def store_path(self) -> Path:
+        return Path(self.store.path) if self.store.path else self.state_path / "store.db"
+
+    @property
+    def socket_path(self) -> Path:
+        return Path(self.socket.path) if self.socket.path else self.run_path / "vcld.sock"
+
+    @property
+    def images_path(self) -> Path:
+        """Where the pool `default` keeps its images when the configuration does not define it."""
+        return self.state_path / "images"
+
+
+def config_from(data: Mapping[str, Any]) -> Config:
+    """The configuration that a validated mapping says. Raises InvalidInput."""
+    return decode(Config, data)
