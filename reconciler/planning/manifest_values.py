@@ -47,8 +47,8 @@ class Manifest:
 class FileView:
     """One file of the scan, parsed. `age`: seconds since the loop first saw these bytes under this path.
 
-    `mentions`: objects that a file which is not valid seems to define. `problems` and `warnings` are rendered;
-    a file with problems is not valid. `data` is None when it could not be read.
+    `mentions`: objects that a file which is not valid seems to define. `problems` and `warnings` are
+    rendered; a file with problems is not valid. `data` is None when it could not be read.
     """
 
     path: str
@@ -79,6 +79,11 @@ class StoredObject:
     @property
     def terminating(self) -> bool:
         return self.record.metadata.deletion_timestamp is not None
+
+    @property
+    def from_file(self) -> bool:
+        """Whether it lives because a manifest says so (a node registers itself without one)."""
+        return bool(self.record.source.path) and not self.terminating
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +131,8 @@ class Absences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncView:
-    """Everything a sync is decided from. `files` are the scan's, parsed, sorted by path."""
+    """Everything a sync is decided from. `files` are the scan's, parsed, sorted by path; `remarks`: what a
+    valid object refers to in vain (a pool that does not exist), rendered."""
 
     scan: Scan
     files: tuple[FileView, ...]
@@ -134,7 +140,8 @@ class SyncView:
     base: Base
     absences: Absences
     moment: Moment
-    asked: Asked = Asked()
+    asked: Asked = field(default_factory=Asked)
+    remarks: Mapping[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def ours(self) -> bool:
@@ -189,13 +196,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPlan:
-    """`writes` in order; `base` is to be saved before them; `again`: look once more after so many seconds."""
+    """`writes` in order, then `statuses`; `base` is to be saved before them; `again`: look once more after so
+    many seconds; `problem`: why the directory is not followed at the moment, or what keeps deletions back."""
 
     writes: tuple[Write, ...] = ()
     statuses: tuple[Write, ...] = ()
     verdicts: tuple[FileVerdict, ...] = ()
-    absences: Absences = Absences()
-    base: Base = Base()
+    absences: Absences
+    base: Base
     held: Held | None = None
     again: float | None = None
     problem: str = ""

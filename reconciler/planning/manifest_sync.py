@@ -1,0 +1,225 @@
+"""From what is in the manifest directory to what the store should hold.
+
+The invariant: a file's bytes and the objects derived from them change in one transaction, or not at all; and
+every write compares the revisions that it was decided on, so a decision from a stale copy is taken again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from reconciler.planning.admission import admit, settle_intent
+from reconciler.planning.manifest_deletion import Deletions, note_absences, plan_deletions
+from reconciler.planning.manifest_standing import Standings, judge, owned_by_path
+from reconciler.planning.manifest_values import (
+    SETTLE_SECONDS,
+    Absences,
+    FileView,
+    Manifest,
+    ObjectKey,
+    Standing,
+    SyncPlan,
+    SyncView,
+    Write,
+)
+from reconciler.resources import keys
+from reconciler.resources.records import SpecRecord, dump
+from reconciler.resources.scans import Base
+from reconciler.resources.status import ManifestStatus
+
+BATCH_FILES = 50
+BATCH_BYTES = 2 * 2**20
+STATUS_PROBLEMS = 20
+"""No more problems than this are kept in an object's status; the file's report has all of them."""
+
+
+def plan_sync(view: SyncView, *, batch: int = BATCH_FILES) -> SyncPlan:
+    """Decide what to write; `batch`: the most files in one transaction."""
+    if not view.ours:
+        problem = view.scan.problem or "this is not the directory that the node knows"
+        return SyncPlan(absences=Absences(), base=view.base, problem=problem)
+    standings = judge(view)
+    absences = note_absences(view, standings)
+    deletions = plan_deletions(view, standings, absences)
+    good = [file for file in view.files if standings.verdicts[file.path].standing is Standing.GOOD]
+    takes = (write for file in good if (write := _take(file, view)) is not None)
+    return SyncPlan(
+        writes=_batches((*takes, *deletions.writes), batch),
+        statuses=_batches(_statuses(view, standings, deletions), batch),
+        verdicts=tuple(standings.verdicts[file.path] for file in view.files),
+        absences=absences,
+        base=_base(view, good),
+        held=deletions.held,
+        again=_again(view, standings, deletions),
+        problem=_problem(view),
+    )
+
+
+def _problem(view: SyncView) -> str:
+    if not view.scan.complete:
+        return view.scan.problem or "the directory could not be read completely"
+    if view.scan.git_busy:
+        return (
+            "a git command is at work (.git/index.lock exists), so nothing is deleted; if none runs, "
+            "remove the lock file"
+        )
+    return ""
+
+
+def _take(file: FileView, view: SyncView) -> Write | None:
+    """The write that brings a good file into the store, or None when it is there already."""
+    stored = view.store.files.get(file.path)
+    before = {
+        manifest.key: old
+        for manifest in file.manifests
+        if (old := view.store.objects.get(manifest.key)) is not None
+    }
+    same = stored is not None and stored.digest == file.digest
+    if same and all(
+        manifest.key in before and before[manifest.key].record.source.path == file.path
+        for manifest in file.manifests
+    ):
+        return None
+    key = keys.manifest(file.path)
+    write = Write(compares={key: stored.revision if stored else 0})
+    if not same and file.data is not None:
+        write = replace(write, puts={key: file.data})
+    for manifest in file.manifests:
+        old = before.get(manifest.key)
+        write = _take_object(write, manifest, file.path, old.record if old else None, view)
+    return write
+
+
+def _take_object(
+    write: Write, manifest: Manifest, path: str, before: SpecRecord | None, view: SyncView
+) -> Write:
+    after = admit(manifest, path, before, view.moment)
+    key = keys.spec(manifest.key.kind, manifest.key.name)
+    stored = view.store.objects.get(manifest.key)
+    compares = {**write.compares, key: stored.revision if stored else 0}
+    if before is not None and dump(before) == dump(after):
+        return replace(write, compares=compares)
+    puts = {**write.puts, key: dump(after)}
+    deletes = set(write.deletes)
+    asked = view.store.intents.get(manifest.key)
+    if asked is not None:
+        intent_key = keys.intent(manifest.key.kind, manifest.key.name)
+        rest = settle_intent(asked.intent, before, after)
+        if rest is None:
+            deletes.add(intent_key)
+            compares[intent_key] = asked.revision
+        elif rest != asked.intent:
+            puts[intent_key] = dump(rest)
+            compares[intent_key] = asked.revision
+    reason = _reason(manifest.key, before, after)
+    return Write(compares=compares, puts=puts, deletes=frozenset(deletes), reasons=(*write.reasons, *reason))
+
+
+def _reason(key: ObjectKey, before: SpecRecord | None, after: SpecRecord) -> tuple[str, ...]:
+    path = after.source.path
+    if before is None:
+        return (f"{key}: created from {path}",)
+    if before.metadata.generation != after.metadata.generation:
+        return (f"{key}: configured from {path}, generation {after.metadata.generation}",)
+    if before.source.path != path:
+        return (f"{key}: now defined by {path} instead of {before.source.path}",)
+    if before.metadata != after.metadata:
+        return (f"{key}: labels or annotations changed in {path}",)
+    return ()
+
+
+def _batches(writes: Iterable[Write], limit: int) -> tuple[Write, ...]:
+    """Writes joined into transactions of a bounded size. Their keys are disjoint."""
+    batches: list[list[Write]] = []
+    size = 0
+    for write in writes:
+        weight = sum(map(len, write.puts.values()))
+        if not batches or len(batches[-1]) >= limit or size + weight > BATCH_BYTES:
+            batches.append([])
+            size = 0
+        batches[-1].append(write)
+        size += weight
+    return tuple(_join(batch) for batch in batches)
+
+
+def _join(writes: list[Write]) -> Write:
+    compares: dict[str, int] = {}
+    puts: dict[str, bytes] = {}
+    deletes: set[str] = set()
+    for write in writes:
+        compares.update(write.compares)
+        puts.update(write.puts)
+        deletes |= write.deletes
+    reasons = tuple(reason for write in writes for reason in write.reasons)
+    return Write(compares=compares, puts=puts, deletes=frozenset(deletes), reasons=reasons)
+
+
+def _base(view: SyncView, good: list[FileView]) -> Base:
+    """What this node will have given to the store: saved *before* the writes, so that a crash between the
+    two cannot make a later deletion look like a file that was never here."""
+    present = {file.path for file in view.files}
+    files = {
+        path: digests
+        for path, digests in view.base.files.items()
+        if path in present or path in view.store.files
+    }
+    for file in good:
+        stored = view.store.files.get(file.path)
+        known = tuple(d for d in files.get(file.path, ()) if stored is not None and d == stored.digest)
+        files[file.path] = known if file.digest in known else (*known, file.digest)
+    return Base(marker=view.base.marker, files=files)
+
+
+def _again(view: SyncView, standings: Standings, deletions: Deletions) -> float | None:
+    """Seconds until something unsettled has settled."""
+    waits = [deletions.again] if deletions.again is not None else []
+    for file in view.files:
+        if standings.verdicts[file.path].standing is Standing.SETTLING:
+            waits.append(max(SETTLE_SECONDS - file.age, 0.05))
+    return max(min(waits), 0.05) if waits else None
+
+
+def _statuses(view: SyncView, standings: Standings, deletions: Deletions) -> tuple[Write, ...]:
+    """What every object's manifest has to be told about, as the difference to what the store says."""
+    wanted: dict[ObjectKey, ManifestStatus] = {}
+    unsettled: set[ObjectKey] = set()
+    owned = owned_by_path(view)
+    for file in view.files:
+        verdict = standings.verdicts[file.path]
+        concerned = (owned.get(file.path, frozenset()) | set(verdict.objects)) & view.store.objects.keys()
+        if verdict.standing is Standing.SETTLING:
+            unsettled |= concerned
+            continue
+        for key in sorted(concerned):
+            status = _status(key, file, view, standings)
+            if status is not None and (key not in wanted or not status.valid):
+                wanted[key] = status
+    for key, note in deletions.notes.items():
+        wanted.setdefault(key, ManifestStatus(valid=False, message=note))
+    writes = []
+    for key in sorted(wanted.keys() | view.store.statuses.keys()):
+        if key in unsettled or wanted.get(key) == view.store.statuses.get(key):
+            continue
+        name = keys.manifest_status(key.kind, key.name)
+        if key in wanted:
+            writes.append(Write(puts={name: dump(wanted[key])}))
+        else:
+            writes.append(Write(deletes=frozenset({name})))
+    return tuple(writes)
+
+
+def _status(key: ObjectKey, file: FileView, view: SyncView, standings: Standings) -> ManifestStatus | None:
+    verdict = standings.verdicts[file.path]
+    if verdict.standing is Standing.BROKEN and standings.definers.get(key, (file.path,)) != (file.path,):
+        return None
+    if verdict.standing in (Standing.BROKEN, Standing.CLASHING):
+        problems = verdict.problems[:STATUS_PROBLEMS]
+        head = problems[0].splitlines()[0] if problems else f"{file.path} is not valid"
+        return ManifestStatus(valid=False, message=head, problems=problems)
+    if verdict.standing is Standing.WAITING:
+        return ManifestStatus(valid=True, message=f"{file.path}: {verdict.waiting}")
+    remarks = (*view.remarks.get(key, ()), *file.warnings)[:STATUS_PROBLEMS]
+    if not remarks:
+        return None
+    return ManifestStatus(valid=True, message=remarks[0].splitlines()[0], problems=remarks)
