@@ -1,0 +1,39 @@
+# Two commands matter: `make demo` shows vcl at work, `make test` proves it.
+.PHONY: help install check test lint types layers unit demo demo-stop clean
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+export PATH := $(PATH):/usr/sbin:/sbin
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: ## what vcl needs on this machine, and .venv
+	@tools/install.sh
+
+lint: install ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+layers: install ## import-linter
+	$(BIN)/lint-imports
+
+unit: install ## the quick tests
+	$(BIN)/pytest -m "not slow and not libvirt"
+
+check: lint types layers unit ## the quick part of `make test`: under two minutes
+
+test: check ## everything, with real libvirt and QEMU
+	$(BIN)/pytest -m "slow or libvirt"
+
+demo: install ## a one-node cluster in the background, and a VM that really boots
+	$(BIN)/python tools/demo.py start
+
+demo-stop: ## remove everything that `make demo` made
+	@if [ -x $(BIN)/python ]; then $(BIN)/python tools/demo.py stop; else python3 tools/demo.py stop; fi
+
+clean: ## caches and build leftovers
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
