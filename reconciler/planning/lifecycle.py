@@ -189,7 +189,7 @@ def _present(view: VmView, domain: Observed) -> Decision:
         return _destroy(Phase.FAILED, "the guest crashed")
     if not _runs_here(view):
         return _stop(view, domain, _stop_reason(view))
-    if view.intent.restart and view.intent.restart != claim.restart:
+    if view.intent.restart and view.intent.restart != claim.restart and not _never_ran(domain):
         return _stop(view, domain, "restart asked for")
     if domain.phase is DomainPhase.STOPPING:
         return _wait(Phase.STOPPING, "the guest is shutting down", view.now + STOP_POLL)
