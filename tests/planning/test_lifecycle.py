@@ -278,8 +278,9 @@ class World:
         assert self.domain is not None
         assert self.claim is not None
         self.memory = replace(self.memory, resumed=self.domain.incarnation, io_retry_at=self.now + 10)
-        if self.random.random() < 0.8:
-            self.domain = replace(self.domain, phase=DomainPhase.RUNNING, pause_reason=PauseReason.NONE)
+        if self.random.random() < 0.2:
+            return  # the call failed or its answer was lost: the action raises before it touches the claim
+        self.domain = replace(self.domain, phase=DomainPhase.RUNNING, pause_reason=PauseReason.NONE)
         self.claim = replace(self.claim, paused=False)
 
     def _do_pause(self) -> None:
