@@ -1,0 +1,79 @@
+"""Sending manifests to the daemon, and telling what became of each object."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.resources.errors import InvalidInput, VclError
+from vcl.client import Client
+from vcl.inputs import Input
+from vcl.output import named
+from vcl.session import complain, warn
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """The daemon's report, and an error for each input that could not even be sent."""
+
+    report: Report
+    errors: tuple[VclError, ...] = ()
+
+
+def submit(client: Client, inputs: Sequence[Input], *, dry_run: bool, path: str | None = None) -> Submission:
+    """Send the inputs' exact bytes; `path` names the file to replace when there is one input."""
+    files: list[dict[str, Any]] = []
+    errors: list[VclError] = []
+    for item in inputs:
+        try:
+            files.append({"name": item.name, "content": item.text(), "path": path})
+        except InvalidInput as error:
+            errors.append(error)
+    report = client.post("manifests", {"files": files, "dryRun": dry_run}) if files else {}
+    return Submission(report=report, errors=tuple(errors))
+
+
+def results(report: Report) -> list[dict[str, Any]]:
+    """What became of each object."""
+    return list(report.get("results") or [])
+
+
+def problems(report: Report) -> list[str]:
+    """The rendered problems, with their lines."""
+    return [str(problem) for problem in report.get("problems") or []]
+
+
+def print_report(report: Report, *, suffix: str = "", names_only: bool = False) -> bool:
+    """One line an object on stdout, problems on stderr. Returns whether all went well."""
+    seen: set[str] = set()
+    failed = False
+    for result in results(report):
+        for warning in result.get("warnings") or []:
+            if warning not in seen:
+                seen.add(warning)
+                warn(str(warning))
+        if result.get("result") == "failed":
+            failed = True
+            continue
+        label = named(str(result.get("kind", "")), str(result.get("name", "")))
+        print(label if names_only else f"{label} {result.get('result')}{suffix}")
+    sys.stdout.flush()
+    for problem in problems(report):
+        print(problem, file=sys.stderr)
+    for result in results(report):
+        if result.get("result") == "failed":
+            complain(_failure(result))
+    return not failed
+
+
+def _failure(result: dict[str, Any]) -> str:
+    source = str(result.get("source") or "")
+    name = result.get("name")
+    about = f"{source}: " if source else ""
+    about += f"{named(str(result.get('kind', '')), str(name))}: " if name else ""
+    error = str(result.get("error") or "it was refused")
+    return error if error.startswith(source) and source and not name else f"{about}{error}"

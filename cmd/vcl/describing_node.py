@@ -1,0 +1,99 @@
+"""What `vcl describe node` says: what it has, what runs on it, and what runs there that vcl did not make."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.resources.quantity import human_bytes, parse_bytes
+from vcl.describing import Facts, moment, part
+from vcl.sheet import Sheet
+
+HIDDEN = (
+    "conditions",
+    "foreignDomains",
+    "source",
+    "controllers",
+    "uid",
+    "ready",
+    "message",
+    "observedGeneration",
+)
+
+
+def node_body(sheet: Sheet, facts: Facts) -> None:
+    """Everything between the head and the conditions."""
+    spec, status = part(facts.item, "spec"), part(facts.item, "status")
+    sheet.field("Ready", bool(status.get("ready")))
+    sheet.optional("Message", status.get("message"))
+    sheet.field("Schedulable", not (spec.get("unschedulable") or spec.get("maintenance")))
+    sheet.field("Address", status.get("address") or spec.get("address"))
+    sheet.field("Rank", spec.get("rank", 0))
+    sheet.optional("Taints", "\n".join(_taint(taint) for taint in spec.get("taints") or []))
+    sheet.section("System")
+    sheet.optional("Heartbeat", moment(status.get("heartbeatTime"), facts.at))
+    for label, key in (
+        ("vcl", "version"),
+        ("Hypervisor", "hypervisor"),
+        ("Architecture", "architecture"),
+        ("Virtualization", "virtualization"),
+    ):
+        sheet.optional(label, status.get(key))
+    for name, state in sorted(part(status, "controllers").items()):
+        sheet.field(f"Controller {name}", state)
+    sheet.end()
+    mine = _vms(facts)
+    _capacity(sheet, spec, status, mine)
+    rows = [_vm_row(vm) for vm in mine]
+    sheet.table("Virtual machines", ("Name", "Status", "CPU", "Memory"), rows)
+    foreign = [
+        (d.get("name"), d.get("phase"), d.get("vcpus"), human_bytes(d.get("memory") or 0))
+        for d in status.get("foreignDomains") or []
+    ]
+    sheet.table("Domains not made by vcl", ("Name", "Status", "CPU", "Memory"), foreign)
+
+
+def _capacity(
+    sheet: Sheet, spec: Mapping[str, Any], status: Mapping[str, Any], vms: Sequence[Mapping[str, Any]]
+) -> None:
+    capacity = part(spec, "capacity")
+    cores = sum(int(part(part(vm, "spec"), "cpu").get("cores") or 0) for vm in vms)
+    memory = sum(_bytes(part(vm, "spec").get("memory")) for vm in vms)
+    sheet.section("Capacity")
+    sheet.field("CPU", f"{capacity.get('cpu') or status.get('cpu') or 'unknown'} ({cores} asked for by VMs)")
+    total = _bytes(capacity.get("memory") or status.get("memory"))
+    sheet.field(
+        "Memory", f"{human_bytes(total) if total else 'unknown'} ({human_bytes(memory)} asked for by VMs)"
+    )
+    for word in ("reserved", "overcommit"):
+        sheet.optional(word.capitalize(), ", ".join(f"{k}={v}" for k, v in sorted(part(spec, word).items())))
+    sheet.end()
+
+
+def _vms(facts: Facts) -> list[Mapping[str, Any]]:
+    name = part(facts.item, "metadata").get("name")
+    mine = [vm for vm in facts.vms if part(vm, "status").get("node") == name]
+    return sorted(mine, key=lambda vm: str(part(vm, "metadata").get("name")))
+
+
+def _vm_row(vm: Mapping[str, Any]) -> tuple[object, ...]:
+    spec = part(vm, "spec")
+    return (
+        part(vm, "metadata").get("name"),
+        part(vm, "status").get("phase"),
+        part(spec, "cpu").get("cores"),
+        spec.get("memory"),
+    )
+
+
+def _taint(taint: Mapping[str, Any]) -> str:
+    value = f"={taint['value']}" if taint.get("value") else ""
+    return f"{taint.get('key')}{value}:{taint.get('effect') or 'NoSchedule'}"
+
+
+def _bytes(value: object) -> int:
+    """Bytes of a quantity or a number; what cannot be read counts nothing."""
+    try:
+        return parse_bytes(value) if isinstance(value, (str, int)) else 0
+    except ValueError:
+        return 0
