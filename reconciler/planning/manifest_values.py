@@ -34,13 +34,16 @@ class ObjectKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """One document of a file; `line` is its first line, counted from 1."""
+    """One document of a file; `line` is its first line, counted from 1; without its bytes `start` to `end`
+    the file defines everything else as before."""
 
     key: ObjectKey
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
     line: int = 1
+    start: int = 0
+    end: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
