@@ -1,0 +1,143 @@
+"""vCPUs, the CPU model, and memory, and what a user's XML says about the same amounts.
+
+Invariant: the guest gets `cpu.cores` vCPUs and `memory` bytes, which the placement counted with. Where
+domainXML spreads them (topology, NUMA cells), it is fitted when there is one way to do it, else refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+
+from reconciler.domainxml.draft import Draft
+from reconciler.domainxml.elements import (
+    child,
+    children,
+    drop,
+    ensure,
+    in_bytes,
+    number,
+    put,
+    set_memory,
+    whole_mib,
+)
+from reconciler.resources.quantity import format_bytes
+
+_MODES = ("host-model", "host-passthrough", "maximum")
+_TOPOLOGY = ("sockets", "dies", "clusters", "cores", "threads")
+
+
+def vcpus(draft: Draft) -> None:
+    """`cpu.cores` vCPUs at start. A larger maximum in the user's XML (room for hot-plug) stays."""
+    root, cores = draft.root, draft.spec.cpu.cores
+    element = ensure(root, "vcpu")
+    most = number(element.text)
+    before = number(element.get("current")) or most
+    if most is not None and most > cores and element.get("current") is not None:
+        element.attrib["current"] = str(cores)
+        most = cores if cores > most else most
+    else:
+        element.attrib.pop("current", None)
+        most = cores
+    element.text = str(most)
+    if before != cores:
+        drop(root, "vcpus")  # the list of single vCPUs would contradict the count
+    _fit_topology(root, most)
+
+
+def _fit_topology(root: ET.Element, most: int) -> None:
+    topology = child(root, "cpu", "topology")
+    if topology is None:
+        return
+    sizes = {name: number(topology.get(name)) or 1 for name in _TOPOLOGY}
+    if math.prod(sizes.values()) == most:
+        return
+    rest = math.prod(value for name, value in sizes.items() if name != "cores")
+    if most % rest == 0:
+        topology.attrib["cores"] = str(most // rest)
+    else:
+        ensure(root, "cpu").remove(topology)
+
+
+def model(draft: Draft) -> str:
+    """The CPU that the guest sees, and how it is remembered: a mode, a model's name, or '' (user's XML).
+
+    Without a wish it is the most that can migrate: host-model with KVM; 'maximum' under emulation, where
+    the default would be too old for current distributions.
+    """
+    root, emulated = draft.root, draft.host.virtualization == "qemu"
+    asked = draft.spec.cpu.model
+    if asked is None and draft.own:
+        if emulated:
+            _without_passthrough(root)
+        return ""
+    if asked is None:
+        asked = "maximum" if emulated else "host-model"
+    if emulated and asked == "host-passthrough":
+        asked = "maximum"  # there is no host CPU to pass through
+    cpu = ensure(root, "cpu")
+    drop(cpu, "model", "vendor", "feature")
+    cpu.attrib.clear()
+    if asked in _MODES:
+        cpu.attrib["mode"] = asked
+    else:
+        cpu.attrib.update({"mode": "custom", "match": "exact"})
+        chosen = put(cpu, "model", asked)
+        chosen.attrib["fallback"] = "forbid"
+    _without_passthrough(root, emulated=emulated or asked != "host-passthrough")
+    return asked
+
+
+def _without_passthrough(root: ET.Element, *, emulated: bool = True) -> None:
+    """libvirt refuses host-passthrough, and what belongs to it, under emulation."""
+    cpu = child(root, "cpu")
+    if cpu is None or not emulated:
+        return
+    if cpu.get("mode") == "host-passthrough":
+        cpu.attrib["mode"] = "maximum"
+        cpu.attrib.pop("check", None)
+    for tag in ("cache", "maxphysaddr"):
+        for element in list(children(cpu, tag)):
+            if element.get("mode") == "passthrough":
+                cpu.remove(element)
+
+
+def memory(draft: Draft) -> None:
+    """`memory`, rounded up to whole MiB as libvirt would; a smaller balloon of the user's stays."""
+    root, wanted = draft.root, whole_mib(draft.spec.memory)
+    before = in_bytes(child(root, "memory"))
+    if before is None or whole_mib(before) != wanted:
+        set_memory(root, "memory", wanted)
+        set_memory(root, "currentMemory", wanted)
+    _fit_numa(draft, wanted)
+
+
+def _fit_numa(draft: Draft, wanted: int) -> None:
+    """libvirt takes the sum of the NUMA cells for the memory: it must be the one that was asked for."""
+    cells = list(children(child(draft.root, "cpu", "numa"), "cell"))
+    cores = draft.spec.cpu.cores
+    if len(cells) == 1:
+        if cells[0].get("cpus") is not None:
+            cells[0].attrib["cpus"] = "0" if cores == 1 else f"0-{cores - 1}"
+        cells[0].attrib.update({"memory": str(wanted // 1024), "unit": "KiB"})
+        return
+    sizes = [_cell_memory(cell) for cell in cells]
+    total = sum(size or 0 for size in sizes)
+    if cells and whole_mib(total) != wanted:
+        raise draft.refuse(
+            f"the NUMA cells hold {format_bytes(total)}, but spec.memory is {format_bytes(wanted)}",
+            at=cells[0],
+            cure="make the two agree",
+        )
+    for cell in cells:
+        last = max((int(n) for n in re.findall(r"[0-9]{1,9}", cell.get("cpus", ""))), default=0)
+        if last >= cores:
+            message = f"a NUMA cell has CPU {last}, but spec.cpu.cores is {cores} (0 to {cores - 1})"
+            raise draft.refuse(message, at=cell, cure="make the two agree")
+
+
+def _cell_memory(cell: ET.Element) -> int | None:
+    scaled = ET.Element("memory", {"unit": cell.get("unit", "KiB")})
+    scaled.text = cell.get("memory")
+    return in_bytes(scaled)
