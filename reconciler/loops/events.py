@@ -61,7 +61,7 @@ class EventRecorder:
         self._sequence = 0
         self._wake = asyncio.Event()
 
-    def record(self, kind: Kind, name: str, type: EventType, reason: str, message: str) -> None:
+    def record(self, type: EventType, kind: Kind, name: str, reason: str, message: str) -> None:
         """Note an event about an object; `reason` is one CamelCase word. Never fails, never waits."""
         now = self._clock.wall()
         event = Event(

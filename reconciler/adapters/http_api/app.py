@@ -1,0 +1,86 @@
+"""The routes of docs/api.md. Invariant: every handler has a deadline; streams have one for each write."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from reconciler.adapters.http_api import console, daemon, events, guests, manifests, objects
+from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
+from reconciler.adapters.http_api.services import SERVICES, ApiServices
+from reconciler.adapters.http_api.streams import STOPPING
+from reconciler.adapters.http_api.verbs import verb_handler
+from reconciler.planning.intents import Verb
+
+ROOT = "/apis/vcl/v1"
+
+
+def build_app(services: ApiServices) -> web.Application:
+    """The application; needs a running event loop to be served."""
+    app = web.Application(client_max_size=services.limits.body, middlewares=[errors_as_status])
+    app[SERVICES] = services
+    app[STOPPING] = asyncio.Event()
+    app.on_shutdown.append(_end_streams)
+    app.router.add_routes([*_daemon(services), *_manifests(services), *_machines(services)])
+    app.router.add_routes(_objects(services))
+    return app
+
+
+async def _end_streams(app: web.Application) -> None:
+    app[STOPPING].set()
+
+
+def _listed(seconds: float, handler: Handler) -> Handler:
+    """A list with its deadline, or a watch, which has none as a whole."""
+    limited = within(seconds, handler)
+
+    async def either(request: web.Request) -> web.StreamResponse:
+        return await (handler if request.query.get("watch") else limited)(request)
+
+    return either
+
+
+def _get(path: str, handler: Handler) -> web.RouteDef:
+    return web.get(path, handler, allow_head=False)
+
+
+def _daemon(services: ApiServices) -> list[web.RouteDef]:
+    read = services.limits.read
+    return [
+        _get("/version", within(read, daemon.version)),
+        _get("/healthz", within(read, daemon.healthz)),
+        _get("/readyz", within(read, daemon.readyz)),
+        _get("/metrics", within(read, daemon.metrics)),
+        _get(f"{ROOT}/status", within(read, daemon.status)),
+        _get(f"{ROOT}/events", _listed(read, events.list_or_watch)),
+    ]
+
+
+def _manifests(services: ApiServices) -> list[web.RouteDef]:
+    limits = services.limits
+    return [
+        web.post(f"{ROOT}/manifests", within(limits.apply, manifests.apply)),
+        _get(f"{ROOT}/manifests", within(limits.read, manifests.list_files)),
+        _get(f"{ROOT}/manifests/{{path:.+}}", within(limits.read, manifests.read_file)),
+        web.post(f"{ROOT}/confirm", within(limits.change, manifests.confirm)),
+    ]
+
+
+def _machines(services: ApiServices) -> list[web.RouteDef]:
+    vm, limits = f"{ROOT}/virtualmachines/{{name}}", services.limits
+    return [
+        *(web.post(f"{vm}/{verb}", within(limits.change, verb_handler(verb))) for verb in Verb),
+        _get(f"{vm}/console", console.console),
+        _get(f"{vm}/console/tail", within(limits.read, guests.console_tail)),
+        _get(f"{vm}/vnc", within(limits.read, guests.vnc)),
+    ]
+
+
+def _objects(services: ApiServices) -> list[web.RouteDef]:
+    one, limits = f"{ROOT}/{{kind}}/{{name}}", services.limits
+    return [
+        _get(f"{ROOT}/{{kind}}", _listed(limits.read, objects.list_or_watch)),
+        _get(one, _listed(limits.read, objects.get_or_watch)),
+        web.delete(one, within(limits.apply, objects.delete)),
+    ]

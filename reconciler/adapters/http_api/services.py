@@ -1,0 +1,57 @@
+"""What the API needs of the daemon. The handlers carry requests to these and answers back: they decide
+nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from reconciler.loops.event_log import EventLog
+from reconciler.loops.intents import Intents
+from reconciler.loops.objects import Objects
+from reconciler.ports.controller import Console, Guest
+from reconciler.ports.manifests import ManifestService
+from reconciler.ports.metrics import MetricsSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds and bytes. `read` and `change` are the deadlines of simple calls, `apply` that of manifests;
+    `stall`: how long a reader of a stream may take nothing; `bookmark`: the longest silence of a watch."""
+
+    read: float = 10.0
+    change: float = 20.0
+    apply: float = 60.0
+    stall: float = 30.0
+    bookmark: float = 10.0
+    body: int = 16 * 2**20
+    tail: int = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServices:
+    """The daemon's parts. The callables answer at once.
+
+    `console_for`, `guest_for`: those of the controller that runs the VM of this name on this node, or None
+    (it runs elsewhere, or its controller has none). `version`: the answer of /version. `live`, `ready`: what
+    is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status.
+    """
+
+    objects: Objects
+    manifests: ManifestService
+    intents: Intents
+    events: EventLog
+    console_for: Callable[[str], Console | None]
+    guest_for: Callable[[str], Guest | None]
+    version: Callable[[], Mapping[str, Any]]
+    live: Callable[[], tuple[str, ...]]
+    ready: Callable[[], tuple[str, ...]]
+    status: Callable[[], Mapping[str, Any]]
+    metrics: MetricsSource = tuple
+    limits: Limits = field(default_factory=Limits)
+
+
+SERVICES = web.AppKey("services", ApiServices)
