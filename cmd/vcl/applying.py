@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,12 @@ from vcl.output import named
 from vcl.session import complain, warn
 
 Report = dict[str, Any]
+
+BATCH_CHARACTERS = 2 * 2**20
+"""In one request; JSON may make up to six bytes of each, and the daemon takes 16 MiB."""
+
+APPLY_SECONDS = 90.0
+"""How long the daemon may take for one request: its own deadline is 60."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +39,26 @@ def submit(client: Client, inputs: Sequence[Input], *, dry_run: bool, path: str 
             files.append({"name": item.name, "content": item.text(), "path": path})
         except InvalidInput as error:
             errors.append(error)
-    report = client.post("manifests", {"files": files, "dryRun": dry_run}) if files else {}
+    report: Report = {"results": [], "problems": []}
+    for batch in _batches(files):
+        answer = client.post("manifests", {"files": batch, "dryRun": dry_run}, at_least=APPLY_SECONDS)
+        report["results"] += results(answer)
+        report["problems"] += problems(answer)
     return Submission(report=report, errors=tuple(errors))
+
+
+def _batches(files: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """The files in requests that the daemon will take."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for file in files:
+        if batch and size + len(file["content"]) > BATCH_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+        batch.append(file)
+        size += len(file["content"])
+    if batch:
+        yield batch
 
 
 def results(report: Report) -> list[dict[str, Any]]:

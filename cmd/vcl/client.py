@@ -58,9 +58,10 @@ class Client:
         """The JSON under `path`, which is relative to /apis/vcl/v1 unless it starts with '/'."""
         return self._json("GET", path, query)
 
-    def post(self, path: str, body: Any) -> Any:
-        """Send JSON, get JSON."""
-        return self._json("POST", path, None, json.dumps(body).encode())
+    def post(self, path: str, body: Any, *, at_least: float = 0.0) -> Any:
+        """Send JSON, get JSON. `at_least`: seconds that the daemon may take for it, whatever `timeout` is."""
+        patient = max(self.timeout, at_least)
+        return self._json("POST", path, None, json.dumps(body).encode(), timeout=patient)
 
     def delete(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         return self._json("DELETE", path, query)
@@ -98,9 +99,14 @@ class Client:
         return self._expect(self.post(f"virtualmachines/{quote(name, safe='')}/{verb}", body))
 
     def _json(
-        self, method: str, path: str, query: Mapping[str, str] | None, body: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: bytes | None = None,
+        timeout: float | None = None,
     ) -> Any:
-        with self._asked(method, path, query, body) as response:
+        with self._asked(method, path, query, body, timeout) as response:
             data = response.read()
         return self._parse(data) if data else {}
 
@@ -120,10 +126,10 @@ class Client:
             sock.settimeout(self.timeout)
             try:
                 sock.connect(self.path)
+                sock.settimeout(timeout or self.timeout)
                 response = http1.send(sock, method, target, body)
                 if response.status >= 400:
                     raise _api_error(response.status, _status_object(response.read()))
-                sock.settimeout(timeout or self.timeout)
                 yield response
             except OSError as error:
                 raise self._unreachable(error) from error

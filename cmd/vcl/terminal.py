@@ -14,6 +14,7 @@ import threading
 import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import aiohttp
 
@@ -25,6 +26,13 @@ ESCAPE = 0x1D
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 STDIN, STDOUT = 0, 1
+
+CLOSING = (
+    aiohttp.WSMsgType.CLOSE,
+    aiohttp.WSMsgType.CLOSING,
+    aiohttp.WSMsgType.CLOSED,
+    aiohttp.WSMsgType.ERROR,
+)
 
 
 class Ended(VclError):
@@ -66,14 +74,17 @@ class _Attachment:
         self._interactive = interactive
         self._input: asyncio.Queue[bytes] = asyncio.Queue()
         self._heard = 0.0
+        self._why = ""
 
     async def run(self) -> int:
         """The exit code."""
         connector = aiohttp.UnixConnector(path=self._socket)
         try:
-            async with aiohttp.ClientSession(connector=connector) as http:
-                async with http.ws_connect(self._url, max_msg_size=0, heartbeat=20.0) as console:
-                    return await self._talk(console)
+            async with (
+                aiohttp.ClientSession(connector=connector) as http,
+                http.ws_connect(self._url, max_msg_size=0, heartbeat=20.0) as console,
+            ):
+                return await self._talk(console)
         except aiohttp.WSServerHandshakeError as error:
             raise Ended(
                 f"the daemon refused the console ({error.status})",
@@ -95,7 +106,8 @@ class _Attachment:
         output = asyncio.create_task(self._print(console))
         typing = asyncio.create_task(self._type(console))
         try:
-            await asyncio.wait({output, typing, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            waiting: set[asyncio.Future[Any]] = {output, typing, stopped}
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if stopped.done():
                 return stopped.result()
             for task in (typing, output):
@@ -112,7 +124,11 @@ class _Attachment:
             await asyncio.gather(output, typing, return_exceptions=True)
 
     async def _print(self, console: aiohttp.ClientWebSocketResponse) -> None:
-        async for message in console:
+        while True:
+            message = await console.receive()
+            if message.type in CLOSING:
+                self._why = str(message.extra or "")
+                return
             self._heard = asyncio.get_running_loop().time()
             data = message.data.encode() if message.type is aiohttp.WSMsgType.TEXT else message.data
             view = memoryview(data)

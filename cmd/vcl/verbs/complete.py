@@ -1,4 +1,4 @@
-"""vcl __complete: the candidates for the last word of a command line, one a line; silent about any trouble."""
+"""vcl __complete: the candidates for a command line's last word, one a line; silent about any trouble."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ _vcl_complete() {
     done < <(vcl __complete -- "${words[@]:1}" 2>/dev/null)
     # readline breaks words at '=' and ':': take off what it has already
     if [[ "$current" == *[=:]* ]]; then
-        local done="${current%"${current##*[=:]}"}" i
+        local typed="${current%"${current##*[=:]}"}" i
         for i in "${!COMPREPLY[@]}"; do
-            COMPREPLY[i]="${COMPREPLY[i]#"$done"}"
+            COMPREPLY[i]="${COMPREPLY[i]#"$typed"}"
         done
     fi
     if [[ ${#COMPREPLY[@]} -eq 1 && "${COMPREPLY[0]}" == *[/=] ]]; then
