@@ -25,6 +25,14 @@ def load_schema(kind: Kind) -> dict[str, Any]:
 
 
 @cache
+def load_config_schema() -> dict[str, Any]:
+    """The schema of vcld's configuration file."""
+    text = resources.files("reconciler.schemas").joinpath("vcld.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+@cache
 def load_schemas() -> SchemaSet:
     """The schemas of all kinds; the same set each time, so that its validators are compiled once."""
     return SchemaSet(schemas={kind: load_schema(kind) for kind in Kind})

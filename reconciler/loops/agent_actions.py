@@ -259,11 +259,30 @@ class Actions:
         except ControllerUnavailable:
             state.memory = replace(state.memory, create_unknown=True)
             raise
+        except StartFailed as error:
+            state.memory = replace(state.memory, prepared=None)
+            raise await self._why_not(job, error) from error
         except VclError:
             state.memory = replace(state.memory, prepared=None)
             raise
         state.memory = replace(state.memory, create_unknown=False)
         state.last = observed
+
+    async def _why_not(self, job: Job, error: StartFailed) -> VclError:
+        """The error of a start, or a clearer one when somebody else has an image of it open."""
+        if job.record is None or job.vm is None:
+            return error
+        try:
+            holders = await self._disks.holders(job.record, job.vm)
+        except VclError as unknown:
+            log.debug("vm %s: who holds its images is not known: %s", job.name, unknown)
+            return error
+        if not holders:
+            return error
+        return ImageInUse(
+            f"its image is open elsewhere: {'; '.join(holders)} ({error.message})",
+            cure="end that process, or give this VM an image of its own",
+        )
 
     async def _commit(self, job: Job) -> None:
         """Record the clients, the pins and the images of a paused domain, before it may run (rule 5)."""

@@ -122,6 +122,17 @@ class DiskWork:
             gone.append(keys.volume(pool, image))
         return tuple(gone)
 
+    async def holders(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[str, ...]:
+        """Who else has the VM's writable images open, for an error message: 'IMAGE by WHO', sorted."""
+        found = []
+        for disk in vm.disks:
+            if disk.read_only:
+                continue
+            pool, image = self._place(record.metadata.name, disk)
+            held = await self._backend(pool).holders(image, timeout=self._context.deadlines.disk)
+            found += [f"{image} by {holder.description} ({holder.client})" for holder in held]
+        return tuple(sorted(found))
+
     def _place(self, vm: str, disk: Disk) -> tuple[str, str]:
         default = self._context.views.cluster_spec().default_pool
         return pool_of(disk, default), disk.image_name(vm)

@@ -19,6 +19,7 @@ from reconciler.resources.suggest import hint, meant_field, one_of, unknown_fiel
 
 MAX_FINDINGS = 500
 """More problems of one document than this are not worth reading, nor finding."""
+_MOST_GUESSED = 50
 
 _TYPES = {
     "object": "a map",
@@ -56,9 +57,14 @@ def validate_document(
     Fields that only vcl sets (status, metadata.uid) give a warning each, whatever is in them.
     """
     ignored = tuple(_read_only(document, schemas.schemas[kind], ()))
-    errors = schemas.validator(kind).iter_errors(document)
+    return (*ignored, *validate_value(schemas.validator(kind), document, written))
+
+
+def validate_value(validator: Any, value: Any, written: Written | None = None) -> tuple[Finding, ...]:
+    """What is wrong with a value, by a validator of `schemawords.compile_schema`; each finding once."""
+    errors = validator.iter_errors(value)
     found = (finding for error in errors for finding in _findings(error, written or (lambda _: "")))
-    return (*ignored, *dict.fromkeys(islice(found, MAX_FINDINGS)))
+    return tuple(dict.fromkeys(islice(found, MAX_FINDINGS)))
 
 
 def _read_only(document: Mapping[str, Any], schema: Mapping[str, Any], path: Path) -> Iterator[Finding]:
@@ -83,12 +89,19 @@ def _findings(error: Any, written: Written) -> Iterator[Finding]:
             if name not in schema["properties"]:
                 yield Finding(path=(*path, name), message=unknown_field(name, schema), at_key=True)
     elif error.validator == "required":
-        meant = {meant_field(word, schema) for word in error.instance if word not in schema["properties"]}
+        meant = _meant(error.instance, schema)
         for name in error.validator_value:
             if name not in error.instance and name not in meant:
                 yield Finding(path=(*path, name), message=_required(name, schema), at_key=True)
     elif not (QUANTITY in schema and error.validator in ("type", "pattern")):
         yield Finding(path=path, message=_message(error, schema, written))
+
+
+def _meant(instance: Mapping[str, Any], schema: Mapping[str, Any]) -> frozenset[str]:
+    """The fields that a map's unknown fields were meant to be: they are not reported as missing as well."""
+    unknown = (word for word in instance if word not in schema["properties"])
+    guesses = (meant_field(word, schema) for word in islice(unknown, _MOST_GUESSED))
+    return frozenset(guess.split(".")[0] for guess in guesses if guess)
 
 
 def _required(name: str, schema: Mapping[str, Any]) -> str:
@@ -174,6 +187,7 @@ def _pattern(error: Any, schema: Mapping[str, Any]) -> str:
 def _choice(schema: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     names = ", ".join(schema["properties"])
     if schema.get("maxProperties") == 1:
-        given = f", got {' and '.join(sorted(value))}" if value else ", and a value for it"
+        example = next(iter(schema.get("examples", ())), "")
+        given = f", got {' and '.join(sorted(value))}" if value else f", for example '{_flow(example)}'"
         return f"must have exactly one of {names}{given}"
     return f"must not be empty; give at least one of {names}"
