@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from reconciler.planning.manifest_values import FileView, Manifest, ObjectKey
 from reconciler.resources.manifest import Document, ParsedFile
-from reconciler.resources.problems import Finding, render
+from reconciler.resources.problems import Finding, Problem, Severity, render
 
 ParseFile = Callable[[str, bytes], ParsedFile]
 """Reads a file's bytes; never raises. The path is for messages, and its ending says how to read it."""
@@ -27,11 +28,20 @@ def file_view(parsed: ParsedFile, *, digest: str, data: bytes) -> FileView:
         digest=digest,
         data=data,
         manifests=tuple(_manifest(document) for document in documents) if valid else (),
+        documents=tuple(documents) if valid else (),
         mentions=frozenset() if valid else frozenset(ObjectKey(d.kind, d.name) for d in documents),
         problems=problems,
         warnings=tuple(render(problem) for problem in parsed.warnings),
         age=0.0,
     )
+
+
+def with_problems(view: FileView, found: Iterable[Problem]) -> FileView:
+    """The file with what was found by comparing it with others: an error makes it one that is not valid."""
+    found = tuple(found)
+    errors = tuple(render(problem) for problem in found if problem.severity is Severity.ERROR)
+    warnings = tuple(render(problem) for problem in found if problem.severity is not Severity.ERROR)
+    return replace(view, problems=(*view.problems, *errors), warnings=(*view.warnings, *warnings))
 
 
 def unreadable(path: str, why: str) -> FileView:

@@ -219,7 +219,9 @@ def _status(key: ObjectKey, file: FileView, view: SyncView, standings: Standings
         return ManifestStatus(valid=False, message=head, problems=problems)
     if verdict.standing is Standing.WAITING:
         return ManifestStatus(valid=True, message=f"{file.path}: {verdict.waiting}")
-    remarks = (*view.remarks.get(key, ()), *file.warnings)[:STATUS_PROBLEMS]
-    if not remarks:
+    remarks = sorted(view.remarks.get(key, ()), key=lambda remark: not remark.severe)
+    texts = (*(remark.text for remark in remarks), *file.warnings)[:STATUS_PROBLEMS]
+    if not texts:
         return None
-    return ManifestStatus(valid=True, message=remarks[0].splitlines()[0], problems=remarks)
+    valid = not any(remark.severe for remark in remarks)
+    return ManifestStatus(valid=valid, message=texts[0].splitlines()[0], problems=texts)

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from reconciler.resources.kinds import Kind
+from reconciler.resources.manifest import Document
 from reconciler.resources.records import Intent, SpecRecord
 from reconciler.resources.scans import Base, Scan
 from reconciler.resources.status import ManifestStatus
@@ -50,14 +51,16 @@ class Manifest:
 class FileView:
     """One file of the scan, parsed. `age`: seconds since the loop first saw these bytes under this path.
 
-    `mentions`: objects that a file which is not valid seems to define. `problems` and `warnings` are
-    rendered; a file with problems is not valid. `data` is None when it could not be read.
+    `documents`: as parsed, for checks against other files. `mentions`: objects that a file which is not valid
+    seems to define. `problems` and `warnings` are rendered; a file with problems is not valid. `data` is
+    None when it could not be read.
     """
 
     path: str
     digest: str
     data: bytes | None
     manifests: tuple[Manifest, ...] = ()
+    documents: tuple[Document, ...] = field(default=(), repr=False)
     mentions: frozenset[ObjectKey] = frozenset()
     problems: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -125,6 +128,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remark:
+    """Something to say about an object that is taken; `severe`: it will not work like this."""
+
+    text: str
+    severe: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Absences:
     """Since when (monotonic seconds) each object and each file has been missing without interruption."""
 
@@ -134,8 +145,8 @@ class Absences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncView:
-    """Everything a sync is decided from. `files` are the scan's, parsed, sorted by path; `remarks`: what a
-    valid object refers to in vain (a pool that does not exist), rendered."""
+    """Everything a sync is decided from. `files` are the scan's, parsed, sorted by path; `remarks`: what
+    valid objects get wrong together."""
 
     scan: Scan
     files: tuple[FileView, ...]
@@ -144,7 +155,7 @@ class SyncView:
     absences: Absences
     moment: Moment
     asked: Asked = field(default_factory=Asked)
-    remarks: Mapping[ObjectKey, tuple[str, ...]] = field(default_factory=dict)
+    remarks: Mapping[ObjectKey, tuple[Remark, ...]] = field(default_factory=dict)
 
     @property
     def ours(self) -> bool:

@@ -1,0 +1,84 @@
+"""What manifests that are valid by themselves get wrong together: a shared image or MAC address, a reference
+to something that is not there.
+
+These never keep a file from being taken (the missing pool may come with the next file); they are shown as
+the object's condition. Checking runs on a thread, and only after something changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from reconciler.loops.views import Views
+from reconciler.planning.manifest_values import FileView, ObjectKey, Remark
+from reconciler.resources import keys
+from reconciler.resources.crosscheck import KnownObjects, cross_check
+from reconciler.resources.kinds import Kind
+from reconciler.resources.manifest import Document
+from reconciler.resources.problems import Problem, Severity, render
+
+Remarks = dict[ObjectKey, tuple[Remark, ...]]
+
+BESIDE = "manifests/"
+"""What the directory's own files are called when they are checked together with an input of the same name."""
+
+
+class CrossChecker:
+    """`builtin`: what exists without a manifest (pools of the configuration, controllers)."""
+
+    def __init__(self, builtin: KnownObjects, views: Views) -> None:
+        self._builtin = builtin
+        self._views = views
+        self._checked: object = None
+        self.remarks: Remarks = {}
+
+    async def refresh(self, files: Sequence[FileView]) -> bool:
+        """Check the files that are taken, if they or what they refer to changed; True when `remarks` did."""
+        known = self._known()
+        state = (tuple((file.path, file.digest) for file in files), known)
+        if state == self._checked:
+            return False
+        documents = [document for file in files for document in file.documents]
+        problems = await asyncio.to_thread(cross_check, documents, known)
+        before, self.remarks, self._checked = self.remarks, _by_object(problems, documents), state
+        return before != self.remarks
+
+    async def check_inputs(
+        self, inputs: Iterable[FileView], files: Iterable[FileView]
+    ) -> tuple[Problem, ...]:
+        """What inputs that were parsed under their own names would get wrong in this directory."""
+        fresh = [document for view in inputs for document in view.documents]
+        replaced = {(document.kind, document.name) for document in fresh}
+        others = [
+            replace(document, file=BESIDE + document.file)
+            for file in files
+            for document in file.documents
+            if (document.kind, document.name) not in replaced
+        ]
+        problems = await asyncio.to_thread(cross_check, [*fresh, *others], self._known())
+        names = {document.file for document in fresh}
+        return tuple(problem for problem in problems if problem.file in names)
+
+    def _known(self) -> KnownObjects:
+        names = {kind: set(self._views.names(kind)) for kind in Kind}
+        nodes = keys.node_status(Kind.NODE, "")
+        names[Kind.NODE] |= {item.key.removeprefix(nodes) for item in self._views.cache.prefix(nodes)}
+        for kind, builtin in self._builtin.names.items():
+            names[kind] |= builtin
+        return replace(self._builtin, names={kind: frozenset(found) for kind, found in names.items()})
+
+
+def _by_object(problems: Iterable[Problem], documents: Iterable[Document]) -> Remarks:
+    places: dict[str, list[Document]] = defaultdict(list)
+    for document in documents:
+        places[document.file].append(document)
+    found: dict[ObjectKey, list[Remark]] = defaultdict(list)
+    for problem in problems:
+        for document in places[problem.file]:
+            if document.line <= problem.line <= document.end_line:
+                remark = Remark(text=render(problem), severe=problem.severity is Severity.ERROR)
+                found[ObjectKey(document.kind, document.name)].append(remark)
+    return {key: tuple(remarks) for key, remarks in found.items()}
