@@ -23,6 +23,7 @@ from reconciler.resources.errors import (
     ConflictError,
     ControllerUnavailable,
     ImageInUse,
+    StartFailed,
     VclError,
 )
 from reconciler.resources.kinds import Kind
