@@ -98,7 +98,7 @@ class DirectoryBackend:
             return info
         if size < info.size:
             raise ShrinkRefused(
-                f"the image '{image}' has {format_bytes(info.size)} and is not shrunk to {format_bytes(size)}",
+                f"the image '{image}' has {format_bytes(info.size)}: never shrunk to {format_bytes(size)}",
                 cure="ask for its present size; to use less space, copy the data to a new disk",
             )
         if info.identity.startswith("block/"):

@@ -8,6 +8,7 @@ without one (NFS, FUSE) by what was mounted. A block device is named by its own 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -38,30 +39,36 @@ def identity(descriptor: int, path: str) -> str:
 
 def filesystem(descriptor: int) -> str:
     """The id of the file system that an open file is on."""
-    kind, source = _mount(descriptor)
-    if kind == "xfs":
-        return str(uuid.UUID(bytes=_xfs_uuid(descriptor)))
+    xfs = _xfs_uuid(descriptor)
+    if xfs is not None:
+        return str(xfs)
     fsid = os.fstatvfs(descriptor).f_fsid
     if fsid:
         return f"{fsid & 0xFFFFFFFFFFFFFFFF:016x}"
-    return str(uuid.uuid5(_SPACE, f"{kind}:{source}"))
+    return str(uuid.uuid5(_SPACE, _mounted(descriptor)))
 
 
-def _xfs_uuid(descriptor: int) -> bytes:
-    geometry = fcntl.ioctl(descriptor, _XFS_FSGEOMETRY, bytes(_XFS_GEOMETRY_BYTES))
-    return geometry[_XFS_UUID_AT : _XFS_UUID_AT + 16]
+def _xfs_uuid(descriptor: int) -> uuid.UUID | None:
+    """The UUID when the file is on XFS, whose f_fsid is only the device number."""
+    try:
+        geometry = fcntl.ioctl(descriptor, _XFS_FSGEOMETRY, bytes(_XFS_GEOMETRY_BYTES))
+    except OSError as error:
+        if error.errno in (errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+            return None
+        raise
+    return uuid.UUID(bytes=geometry[_XFS_UUID_AT : _XFS_UUID_AT + 16])
 
 
-def _mount(descriptor: int) -> tuple[str, str]:
-    """(type, source) of the mount that an open file is on: the kernel says which (mnt_id), not a path."""
+def _mounted(descriptor: int) -> str:
+    """Type and source of the mount that an open file is on: the kernel says which (mnt_id), not a path."""
     info = Path(f"/proc/self/fdinfo/{descriptor}").read_text(encoding="ascii")
     wanted = next(line.split()[1] for line in info.splitlines() if line.startswith("mnt_id:"))
     for line in MOUNTS.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         if before.split(" ", 1)[0] == wanted:
             kind, source = after.split(" ")[:2]
-            return kind, source
-    return "", ""
+            return f"{kind}:{source}"
+    raise OSError(errno.ENODEV, "the kernel does not say what is mounted there")
 
 
 def _device_id(device: int) -> str:
