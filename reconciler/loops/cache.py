@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from reconciler.ports.store import Store
 from reconciler.resources.errors import StoreError
-from reconciler.resources.transactions import Changes, Compacted, KeyValue
+from reconciler.resources.transactions import Compacted, KeyValue
 
 log = logging.getLogger(__name__)
 
@@ -76,17 +76,16 @@ class StoreCache:
                 await self._relist()
                 return
             result = await self._store.watch(self.revision, timeout=timeout)
+            if isinstance(result, Compacted):
+                await self._relist()
+                return
         except StoreError:
             self.healthy = False
             raise
         self.healthy = True
-        match result:
-            case Compacted():
-                await self._relist()
-            case Changes(events=events, revision=revision):
-                for event in events:
-                    self._take(event.key, event.value, event.revision)
-                self._announce(revision, (event.key for event in events))
+        for event in result.events:
+            self._take(event.key, event.value, event.revision)
+        self._announce(result.revision, (event.key for event in result.events))
 
     async def _relist(self) -> None:
         listing = await self._store.list("")
