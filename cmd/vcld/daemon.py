@@ -10,13 +10,11 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from reconciler.adapters.status_tree import StatusTree
-from reconciler.loops.status_tree import StatusTreeLoop
-
 from reconciler.adapters.http_api import ApiServices, build_app, serve
 from reconciler.adapters.instance_lock import InstanceLock
 from reconciler.adapters.seen_file import SeenFile
 from reconciler.adapters.sqlite_store import SqliteStore
+from reconciler.adapters.status_tree import StatusTree
 from reconciler.loops.apply import Manifests
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.event_log import EventLog
@@ -24,6 +22,7 @@ from reconciler.loops.intents import Intents
 from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.objects import Objects
 from reconciler.loops.session import acquire_epoch, begin, patiently
+from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.writer import Writer
 from reconciler.planning.backoff import delay
 from reconciler.planning.store_memory import Seen, doubt, most
@@ -184,7 +183,6 @@ class Daemon:
             mode=int(socket.mode, 8),
         )
         try:
-            log.info("the API is on %s", self._config.socket_path)
             ready()
             await self._stop.wait()
             log.info("stopping; guests are left running")

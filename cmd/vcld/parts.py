@@ -6,6 +6,7 @@ import logging
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def build_node(
     views = Views(cache)
     events = EventRecorder(name, cache, writer, CLOCK)
     controllers = build_controllers(config, name, begun.cluster.uid)
-    pools = Pools(views, make_backend, builtin_pools(config))
+    pools = Pools(views, partial(make_backend, config), builtin_pools(config))
     context = NodeContext(
         node=name,
         cluster_uid=begun.cluster.uid,
@@ -163,10 +164,12 @@ def builtin_pools(config: Config) -> dict[str, StoragePoolSpec]:
     return {"default": default, **config.pools}
 
 
-def make_backend(name: str, spec: StoragePoolSpec) -> DiskBackend:
+def make_backend(config: Config, name: str, spec: StoragePoolSpec) -> DiskBackend:
     """The backend of a pool. Raises InvalidInput when this vcl cannot serve it."""
     if spec.type is PoolType.DIRECTORY and spec.directory is not None:
-        return DirectoryBackend(Path(spec.directory.path), spec.directory.format)
+        remembered = config.state_path / "pools" / name
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        return DirectoryBackend(Path(spec.directory.path), spec.directory.format, remembered=remembered)
     raise InvalidInput(
         f"storage pool '{name}' is of type {spec.type}, which this version cannot serve",
         cure="use a pool of type directory",
