@@ -1,0 +1,96 @@
+"""Looking into a running guest: what is not known is empty, and nothing waits long for a guest's agent."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Any
+
+import libvirt
+
+from reconciler.adapters.libvirt import failures
+from reconciler.adapters.libvirt.domains import by_name
+from reconciler.adapters.libvirt.link import Link
+from reconciler.domainxml.parse import DomainXmlInvalid
+from reconciler.domainxml.read import VncFacts, describe_xml
+from reconciler.resources.domains import GuestInfo
+from reconciler.resources.errors import ControllerUnavailable, NotFound
+
+_AGENT_SECONDS = 2
+_SOURCES = (
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
+    libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibvirtGuest:
+    """The Guest port."""
+
+    link: Link
+
+    async def info(self, name: str, *, timeout: float) -> GuestInfo:
+        """See Guest. Addresses come from the agent, else from a DHCP lease, else from the ARP table.
+        NotFound when there is no such domain."""
+        return await self.link.run(
+            lambda connection, _: _info(connection, name), timeout=timeout, what=f"look into {name}"
+        )
+
+
+def _info(connection: libvirt.virConnect, name: str) -> GuestInfo:
+    domain = by_name(connection, name)
+    if domain is None or not domain.isActive():
+        raise NotFound(f"libvirt runs no domain called {name}")
+    try:
+        facts = describe_xml(domain.XMLDesc(0))
+    except DomainXmlInvalid as error:
+        raise ControllerUnavailable(f"the XML of domain {name} cannot be read: {error}") from error
+    running = domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+    sources = _SOURCES if running and facts.agent_connected else _SOURCES[1:]
+    return GuestInfo(
+        ip_addresses=_addresses(connection, domain, sources),
+        agent_connected=facts.agent_connected,
+        vnc=_vnc(facts.vnc),
+    )
+
+
+def _addresses(
+    connection: libvirt.virConnect, domain: libvirt.virDomain, sources: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Of the first source that knows any."""
+    for source in sources:
+        try:
+            if source == libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT:
+                domain.agentSetResponseTimeout(_AGENT_SECONDS, 0)
+            found = usable(domain.interfaceAddresses(source))
+        except libvirt.libvirtError as error:
+            if failures.is_missing(error) or not failures.is_answer(error, connection):
+                raise
+            continue  # this source cannot tell: no agent, no libvirt network
+        if found:
+            return found
+    return ()
+
+
+def usable(interfaces: dict[str, Any] | None) -> tuple[str, ...]:
+    """Addresses in libvirt's answer that others can reach: IPv4 first, without loopback and link-local."""
+    found = set()
+    for interface in (interfaces or {}).values():
+        for entry in interface.get("addrs") or ():
+            try:
+                address = ipaddress.ip_address(entry["addr"])
+            except ValueError:
+                continue
+            if not (address.is_loopback or address.is_link_local or address.is_unspecified):
+                found.add(address)
+    return tuple(str(a) for a in sorted(found, key=lambda a: (a.version, int(a))))
+
+
+def _vnc(vnc: VncFacts | None) -> str | None:
+    if vnc is None:
+        return None
+    if vnc.port:
+        host = vnc.host or "127.0.0.1"
+        return f"[{host}]:{vnc.port}" if ":" in host else f"{host}:{vnc.port}"
+    return f"unix:{vnc.socket}" if vnc.socket else None

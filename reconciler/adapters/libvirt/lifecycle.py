@@ -1,0 +1,335 @@
+"""The ResourceController of libvirt: transient domains, created paused.
+
+SAFETY rules 5, 7 and 9 live here: see `Outstanding` for calls that may still take effect, `Processes` for the
+proof of death, and `destroy`, which ends a domain by its UUID or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+
+import libvirt
+
+from reconciler.adapters.libvirt import endings, failures
+from reconciler.adapters.libvirt.details import (
+    STARTING_KEY,
+    STARTING_NAMESPACE,
+    DetailsCache,
+    marked_starting,
+)
+from reconciler.adapters.libvirt.domains import Reader, by_name, by_uuid
+from reconciler.adapters.libvirt.files import Files
+from reconciler.adapters.libvirt.hints import Ends, Hints
+from reconciler.adapters.libvirt.link import Link, Session
+from reconciler.adapters.libvirt.options import Options
+from reconciler.adapters.libvirt.outstanding import Call, Outstanding
+from reconciler.adapters.libvirt.processes import Processes
+from reconciler.adapters.libvirt.workers import Ticket
+from reconciler.domainxml.build import build
+from reconciler.domainxml.host import HostProfile
+from reconciler.domainxml.parse import DomainXmlInvalid
+from reconciler.resources.domains import (
+    ControllerEvent,
+    Definition,
+    ExitReason,
+    Gone,
+    Observed,
+    StartRequest,
+)
+from reconciler.resources.errors import (
+    AlreadyExists,
+    ControllerUnavailable,
+    NotFound,
+    NotOurs,
+    StartFailed,
+    VclError,
+)
+
+_END_EVENT_SECONDS = 0.5
+_AGENT_SECONDS = 5
+_WITHOUT_AGENT = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lifecycle:
+    """`profile` gives the host's profile within a timeout."""
+
+    link: Link
+    options: Options
+    files: Files
+    reader: Reader
+    cache: DetailsCache
+    processes: Processes
+    outstanding: Outstanding
+    hints: Hints
+    ends: Ends
+    profile: Callable[[float], Awaitable[HostProfile]]
+
+    async def render(self, request: StartRequest, *, timeout: float) -> Definition:
+        """See ResourceController. ControllerUnavailable while the host's abilities are not known."""
+        profile = await self.profile(timeout)
+        try:
+            return build(request, profile, self.files.paths(request.name))
+        except StartFailed as error:
+            message = f"cannot define {request.name}: {error.message}"
+            raise StartFailed(message, reason=error.reason, cure=error.cure) from error
+
+    async def inventory(self, *, timeout: float) -> tuple[Observed, ...]:
+        """See ResourceController. Domains that are only defined and do not run are left out."""
+        seen = await self.link.run(
+            lambda connection, _: self.reader.inventory(connection), timeout=timeout, what="list the domains"
+        )
+        return seen
+
+    async def observe(self, name: str, *, uid: str = "", timeout: float) -> Observed | Gone:
+        """See ResourceController. A domain that is only defined and does not run is Gone."""
+        session = await self.link.session(timeout=timeout)
+        return await self.link.run(
+            lambda connection, _: self._observe(session, name, uid.lower()),
+            timeout=timeout,
+            what=f"look at {name}",
+            session=session,
+        )
+
+    async def create(self, definition: Definition, *, timeout: float) -> Observed:
+        """See ResourceController. AlreadyExists: the UUID runs already, under this name or another."""
+        session = await self.link.session(timeout=timeout)
+        name, uid = definition.name, definition.uid.lower()
+        self._refuse_while_unknown(session, name, uid)
+        call = self.outstanding.begin(name=name, uid=uid, what="create", epoch=session.epoch)
+        return await self.link.run(
+            lambda connection, ticket: self._create(connection, ticket, definition, call),
+            timeout=timeout,
+            what=f"start {name}",
+            session=session,
+            ended=lambda: self.outstanding.end(call),
+        )
+
+    async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
+        """See ResourceController. A resume whose outcome is unknown counts as under way, like a creation."""
+        session = await self.link.session(timeout=timeout)
+        what = "pause" if paused else "resume"
+        call = self.outstanding.begin(name=name, uid="", what=what, epoch=session.epoch)
+        await self.link.run(
+            lambda connection, ticket: self._set_paused(connection, ticket, name, paused, call),
+            timeout=timeout,
+            what=f"{what} {name}",
+            session=session,
+            ended=lambda: self.outstanding.end(call),
+        )
+
+    async def shutdown(self, name: str, *, timeout: float) -> None:
+        """See ResourceController. NotFound when there is no such domain."""
+        await self.link.run(
+            lambda connection, ticket: self._shutdown(connection, ticket, name, timeout),
+            timeout=timeout,
+            what=f"shut down {name}",
+        )
+
+    async def destroy(self, name: str, *, uid: str, timeout: float) -> None:
+        """See ResourceController. ControllerUnavailable also when QEMU does not end: it is not stopped."""
+        await self.link.run(
+            lambda connection, ticket: self._destroy(connection, ticket, name, uid.lower()),
+            timeout=timeout,
+            what=f"destroy {name}",
+        )
+
+    async def forget_persistent(self, name: str, *, uid: str, timeout: float) -> None:
+        """Clear autostart and remove the persistent definition; the running domain goes on as a transient
+        one (SAFETY rule 9, adopting). No-op when there is no definition. NotOurs for another UUID, NotFound
+        when there is no such domain."""
+        await self.link.run(
+            lambda connection, ticket: self._forget_persistent(connection, ticket, name, uid.lower()),
+            timeout=timeout,
+            what=f"remove the persistent definition of {name}",
+        )
+
+    def events(self) -> AsyncIterator[ControllerEvent]:
+        """See ResourceController. It hears what happens from the call on."""
+        return self.hints.reader()
+
+    # On worker threads from here on.
+
+    def _observe(self, session: Session, name: str, uid: str) -> Observed | Gone:
+        connection = session.connection
+        # Before the look: a creation that ends between the look and this would be missed by both.
+        why = self.outstanding.why_unknown(name=name, uid=uid, epoch=session.epoch)
+        domain = by_name(connection, name)
+        seen = self.reader.observe(domain) if domain is not None else None
+        if seen is not None and domain is not None:
+            if seen.clients:
+                self.ends.started(domain.UUIDString())
+            return seen
+        other = by_uuid(connection, uid) if uid else None
+        if other is not None and (elsewhere := self.reader.observe(other)) is not None:
+            raise ControllerUnavailable(
+                f"{name} is not there, but its UUID {uid} runs under the name {elsewhere.name}",
+                cure=f"end one of them: virsh destroy {elsewhere.name}",
+            )
+        if why:
+            raise ControllerUnavailable(f"{name} is not there, but may yet appear: {why}")
+        if uid and (alive := self.processes.alive(uid)):
+            raise ControllerUnavailable(
+                f"libvirt does not know {name}, but its QEMU process {alive[0].pid} still runs",
+                cure=f"if it stays: make sure that it is no longer needed, then kill {alive[0].pid}",
+            )
+        return Gone(exit=self._exit_reason(name, uid))
+
+    def _exit_reason(self, name: str, uid: str) -> ExitReason:
+        known = self.ends.reason(uid, wait=_END_EVENT_SECONDS) if uid else None
+        return known if known is not None else endings.from_log(self.options.log_dir / f"{name}.log")
+
+    def _refuse_while_unknown(self, session: Session, name: str, uid: str) -> None:
+        if why := self.outstanding.why_unknown(name=name, uid=uid, epoch=session.epoch):
+            raise ControllerUnavailable(f"cannot start {name} yet: {why}")
+
+    def _create(
+        self, connection: libvirt.virConnect, ticket: Ticket, definition: Definition, call: Call
+    ) -> Observed:
+        name, uid = definition.name, definition.uid.lower()
+        self._refuse_second_copy(connection, name, uid)
+        if alive := self.processes.alive(uid):
+            raise ControllerUnavailable(
+                f"cannot start {name}: its QEMU process {alive[0].pid} still runs, unknown to libvirt"
+            )
+        try:
+            document = marked_starting(definition.document)
+        except DomainXmlInvalid as error:
+            raise StartFailed(f"cannot start {name}: {error}", reason="InvalidDomainXML") from error
+        self.files.prepare(definition)
+        ticket.step()
+        try:
+            domain = connection.createXML(document, libvirt.VIR_DOMAIN_START_PAUSED)
+        except libvirt.libvirtError as error:
+            if not failures.is_answer(error, connection):
+                self.outstanding.lose(call)
+                raise
+            raise self._refusal(connection, definition, error) from error
+        self.cache.forget(uid)
+        self.ends.started(uid)
+        seen = self.reader.observe(domain)
+        if seen is None:
+            raise StartFailed(f"cannot start {name}: QEMU ended at once", reason="EndedAtOnce")
+        return seen
+
+    def _refusal(
+        self, connection: libvirt.virConnect, definition: Definition, error: libvirt.libvirtError
+    ) -> VclError:
+        """What a refused creation means, after a look at what is there now."""
+        try:
+            self._refuse_second_copy(connection, definition.name, definition.uid.lower())
+        except (NotOurs, AlreadyExists) as taken:
+            return taken
+        if alive := self.processes.alive(definition.uid.lower()):
+            return ControllerUnavailable(
+                f"cannot start {definition.name}: {failures.text(error)}; its QEMU process {alive[0].pid} "
+                "still runs"
+            )
+        return failures.refused(error, name=definition.name)
+
+    def _refuse_second_copy(self, connection: libvirt.virConnect, name: str, uid: str) -> None:
+        holder = by_name(connection, name)
+        if holder is not None and holder.UUIDString() != uid:
+            raise NotOurs(
+                f"libvirt has another domain called {name}, with the UUID {holder.UUIDString()}",
+                cure=f"rename the VM, or remove that domain (virsh undefine {name}) if nobody needs it",
+            )
+        same = by_uuid(connection, uid)
+        if same is not None and same.isActive():
+            raise AlreadyExists(f"cannot start {name}: its UUID already runs, as {same.name()}")
+
+    def _set_paused(
+        self, connection: libvirt.virConnect, ticket: Ticket, name: str, paused: bool, call: Call
+    ) -> None:
+        domain = _active(connection, name)
+        try:
+            state, _ = domain.state()
+            if paused and state != libvirt.VIR_DOMAIN_PAUSED:
+                ticket.step()
+                domain.suspend()
+            elif not paused and state != libvirt.VIR_DOMAIN_RUNNING:
+                _clear_mark(domain, ticket)
+                self.cache.forget(domain.UUIDString())
+                ticket.step()
+                asleep = state == libvirt.VIR_DOMAIN_PMSUSPENDED
+                domain.pMWakeup() if asleep else domain.resume()
+        except libvirt.libvirtError as error:
+            if not failures.is_answer(error, connection):
+                self.outstanding.lose(call)
+            raise
+
+    def _shutdown(self, connection: libvirt.virConnect, ticket: Ticket, name: str, timeout: float) -> None:
+        domain = _active(connection, name)
+        seen = self.reader.observe(domain)
+        ticket.step()
+        if seen is not None and seen.agent_connected and domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING:
+            seconds = max(1, min(_AGENT_SECONDS, int(timeout / 2)))
+            try:
+                domain.agentSetResponseTimeout(seconds, 0)
+                domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
+                return
+            except libvirt.libvirtError as error:
+                if not failures.is_answer(error, connection):
+                    raise
+                if failures.is_missing(error) or not domain.isActive():
+                    return  # it was quicker than the agent's answer
+        ticket.step()
+        domain.shutdownFlags(_WITHOUT_AGENT)
+
+    def _destroy(self, connection: libvirt.virConnect, ticket: Ticket, name: str, uid: str) -> None:
+        holder = by_name(connection, name)
+        if holder is not None and holder.UUIDString() != uid and holder.isActive():
+            raise NotOurs(f"the domain called {name} has the UUID {holder.UUIDString()}, not {uid}")
+        domain = by_uuid(connection, uid)
+        if domain is not None and domain.isActive() and domain.name() != name:
+            raise NotOurs(f"the UUID {uid} runs under the name {domain.name()}, not {name}")
+        ticket.step()
+        if domain is None or not domain.isActive():
+            # Left behind by a libvirtd that has forgotten it: nobody else can end it.
+            self.processes.kill(uid)
+            return
+        try:
+            domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+        except libvirt.libvirtError as error:
+            gone = failures.is_missing(error) or error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
+            if not gone:
+                raise
+
+    def _forget_persistent(self, connection: libvirt.virConnect, ticket: Ticket, name: str, uid: str) -> None:
+        domain = by_name(connection, name)
+        if domain is None:
+            raise NotFound(f"libvirt knows no domain called {name}")
+        if domain.UUIDString() != uid:
+            raise NotOurs(f"the domain called {name} has the UUID {domain.UUIDString()}, not {uid}")
+        if not domain.isPersistent():
+            return
+        ticket.step()
+        domain.setAutostart(0)
+        ticket.step()
+        keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        domain.undefineFlags(keep | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
+        self.cache.forget(uid)
+
+
+def _active(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
+    domain = by_name(connection, name)
+    if domain is None or not domain.isActive():
+        raise NotFound(f"libvirt runs no domain called {name}")
+    return domain
+
+
+def _clear_mark(domain: libvirt.virDomain, ticket: Ticket) -> None:
+    """Before the first resume: from here on a pause is somebody's wish."""
+    ticket.step()
+    try:
+        domain.setMetadata(
+            libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+            None,
+            STARTING_KEY,
+            STARTING_NAMESPACE,
+            libvirt.VIR_DOMAIN_AFFECT_LIVE,
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_METADATA:
+            raise
