@@ -197,7 +197,7 @@ class Objects:
             self._views.pop(id, None)
             self._floors.pop(id, None)
             self._stale.discard(id)
-        before = last.known() if last and existed else None
+        before = (last or unseen(*id)).known() if existed else None
         self._remember(_Changed(revision=self.revision, id=id, before=before, gone=gone))
         for watch in self._watches:
             if watch.kind is kind:

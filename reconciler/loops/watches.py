@@ -102,7 +102,7 @@ class ObjectWatch:
         now = self._known[name] = view.known()
         if known is None:
             return [WatchEvent(type=WatchType.ADDED, view=view)]
-        if known.uid != now.uid:
+        if known.uid and known.uid != now.uid:
             # Gone and made again in between: a reader that waits for its end must hear of it.
             before = last or unseen(self.kind, name, known.uid)
             ended = WatchEvent(type=WatchType.DELETED, view=before)
