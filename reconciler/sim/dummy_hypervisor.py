@@ -13,7 +13,8 @@ from dataclasses import replace
 from itertools import count
 
 from reconciler.resources.domains import ControllerEvent, ExitReason, PauseReason
-from reconciler.sim.dummy_guests import Faults, Guest, Life, end, next_change, settle, suspend
+from reconciler.resources.errors import ControllerUnavailable
+from reconciler.sim.dummy_guests import ALL, Faults, Guest, Life, end, next_change, settle, suspend
 from reconciler.sim.dummy_shelf import MemoryShelf, Shelf
 
 
@@ -85,6 +86,19 @@ class DummyHypervisor:
             timer.cancel()
         self._timers.clear()
 
+    def now(self) -> float:
+        """The time by which guests change, in seconds."""
+        return asyncio.get_running_loop().time()
+
+    async def gate(self, call: str, timeout: float) -> None:
+        """What every call passes first: an outage, when one was asked for. Raises ControllerUnavailable."""
+        self.start()
+        if call in self._faults.hang or ALL in self._faults.hang:
+            await asyncio.sleep(timeout)
+            raise ControllerUnavailable(f"the dummy hypervisor did not answer within {timeout:g} s")
+        if call in self._faults.unavailable or ALL in self._faults.unavailable:
+            raise ControllerUnavailable("the dummy hypervisor is unavailable, as it was told")
+
     def feed(self) -> EventFeed:
         """A new reader of events."""
         feed = EventFeed()
@@ -136,7 +150,7 @@ class DummyHypervisor:
         return True
 
     def _settled(self, guest: Guest) -> Guest:
-        settled = settle(guest, asyncio.get_running_loop().time())
+        settled = settle(guest, self.now())
         if settled is not guest:
             # Not saved: it follows from what the shelf has, and the time.
             self._keep(settled, settled.life.value)
