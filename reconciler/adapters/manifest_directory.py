@@ -57,7 +57,7 @@ class LocalManifestDirectory:
         self._check_seconds = check_seconds
         self._scanner = Scanner(root)
         self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manifests")
-        self._running: Future[object] | None = None
+        self._stuck: Future[object] | None = None
         self._hint = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch = DirectoryWatch(root, self._wake, make=make_observer)
@@ -65,8 +65,8 @@ class LocalManifestDirectory:
     async def scan(self, *, timeout: float) -> Scan:
         """What is there. A directory that does not answer within `timeout` gives an incomplete scan."""
         stuck = Scan(complete=False, problem=f"{self.root} does not answer; is its file system hung?")
-        if self._running is not None and not self._running.done():
-            return stuck
+        if self._stuck is not None and not self._stuck.done():
+            return stuck  # an earlier call still hangs: another would only wait behind it
         try:
             return await self._run(self._scanner.scan, timeout)
         except ManifestDirectoryError:
@@ -145,11 +145,11 @@ class LocalManifestDirectory:
 
     async def _run(self, work: Callable[[], T], timeout: float) -> T:
         future = self._threads.submit(work)
-        self._running = future  # type: ignore[assignment]
         try:
             async with asyncio.timeout(timeout):
                 return await asyncio.shield(asyncio.wrap_future(future))
         except TimeoutError as error:
+            self._stuck = future  # type: ignore[assignment]
             raise ManifestDirectoryError(
                 f"{self.root} did not answer within {timeout:g} s", cure="is its file system hung?"
             ) from error
