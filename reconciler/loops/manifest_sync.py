@@ -343,5 +343,5 @@ class ManifestSync:
 def _line(verdict: FileVerdict) -> str:
     if verdict.standing in (Standing.BROKEN, Standing.CLASHING):
         more = f" (and {len(verdict.problems) - 1} more)" if len(verdict.problems) > 1 else ""
-        return f"not taken: {verdict.problems[0]}{more}"
+        return f"not taken: {verdict.problems[0].splitlines()[0]}{more}"
     return f"{verdict.path} waits: {verdict.waiting}" if verdict.waiting else ""

@@ -125,12 +125,12 @@ def _decode_scalar(kind: Any, raw: Any, where: str) -> Any:
 
 
 def encode(value: Any) -> Any:
-    """The JSON-shaped form of a value; None and empty collections are left out of maps."""
+    """The JSON-shaped form of a value; None and empty collections are left out of maps, unless required."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         out: dict[str, Any] = {}
         for field in _fields(type(value)):
             item = getattr(value, field.name)
-            if item is None or item == () or item == {}:
+            if item is None or (not field.required and item in ((), {})):
                 continue
             out[field.key] = encode(item)
         return out

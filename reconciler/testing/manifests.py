@@ -1,0 +1,167 @@
+"""A node's manifest loop with nothing around it: an in-memory store, a held clock, a directory to play with.
+
+Shipped so that people who write another ManifestDirectory can see what the loop makes of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from reconciler.adapters.schema_files import load_schemas
+from reconciler.loops.apply import Manifests
+from reconciler.loops.cache import StoreCache
+from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
+from reconciler.loops.views import Views
+from reconciler.loops.writer import Writer
+from reconciler.ports.clock import Clock
+from reconciler.ports.manifests import BaseStore, ManifestDirectory
+from reconciler.ports.store import Store
+from reconciler.resources import keys
+from reconciler.resources.crosscheck import KnownObjects
+from reconciler.resources.errors import StoreError
+from reconciler.resources.kinds import Kind
+from reconciler.resources.manifest import ParsedFile, parse_manifest
+from reconciler.resources.records import STORE_SCHEMA, Intent, SchemaRecord, SpecRecord, dump, load
+from reconciler.resources.status import ManifestStatus
+from reconciler.resources.transactions import Committed, Put, Txn
+from reconciler.sim.clock import SeededIds, VirtualClock
+from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory
+
+BUILTIN = KnownObjects(names={Kind.STORAGE_POOL: frozenset({"default"})})
+
+
+def vm(name: str, *, memory: str = "64Mi", extra: str = "", labels: str = "", comment: str = "") -> bytes:
+    """A VirtualMachine's manifest. `extra`: more lines of the spec, indented by two spaces."""
+    head = f"# {comment}\n" if comment else ""
+    more = f"  labels: {{{labels}}}\n" if labels else ""
+    return (
+        f"{head}apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata:\n  name: {name}\n{more}"
+        f"spec:\n  cpu: {{cores: 1}}\n  memory: {memory}\n{extra}"
+    ).encode()
+
+
+def pool(name: str) -> bytes:
+    """A StoragePool's manifest: a kind that is deleted at once."""
+    return (
+        f"apiVersion: vcl/v1\nkind: StoragePool\nmetadata: {{name: {name}}}\n"
+        f"spec:\n  type: directory\n  directory: {{path: /srv/{name}}}\n"
+    ).encode()
+
+
+def together(*documents: bytes) -> bytes:
+    """One file of several documents."""
+    return b"---\n".join(documents)
+
+
+def parse(path: str, data: bytes) -> ParsedFile:
+    """The real parser with the real schemas."""
+    return parse_manifest(path, data, load_schemas())
+
+
+class ManifestWorld:
+    """Use `await start()`, change the directory, `await look()`, and ask; `await stop()` at the end."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        directory: ManifestDirectory | None = None,
+        bases: BaseStore | None = None,
+        clock: Clock | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.memory = MemoryManifestDirectory()
+        self.files = self.memory.files
+        self.directory: ManifestDirectory = directory or self.memory
+        self.bases: BaseStore = bases or MemoryBaseStore()
+        self.clock = VirtualClock()
+        self.store = store
+        self.cache = StoreCache(store)
+        self.views = Views(self.cache)
+        ids = SeededIds(seed)
+        self.ids = ids
+        self.writer = Writer(store, self.cache, ids)
+        self.sync = ManifestSync(
+            SyncPorts(
+                directory=self.directory,
+                bases=self.bases,
+                views=self.views,
+                writer=self.writer,
+                clock=clock or self.clock,
+                ids=ids,
+                parse=parse,
+                builtin=BUILTIN,
+            )
+        )
+        self.service = Manifests(self.sync)
+        self._follower: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Make the store usable, and follow it."""
+        if keys.SCHEMA not in await self.store.get([keys.SCHEMA]):
+            await self.put(keys.SCHEMA, dump(SchemaRecord(version=STORE_SCHEMA)))
+        await self.cache.step(0.0)
+        self._follower = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following the store; what it holds stays."""
+        if self._follower is not None:
+            self._follower.cancel()
+            await asyncio.gather(self._follower, return_exceptions=True)
+
+    async def look(self, after: float = 0.0) -> float:
+        """One step of the loop, `after` virtual seconds; the answer is in how many seconds it looks again."""
+        self.clock.advance(after)
+        return await self.sync.step() - self.clock.monotonic()
+
+    async def settle(self) -> None:
+        """Let everything that has to last for a moment last."""
+        for _ in range(3):
+            await self.look(1.1)
+
+    async def put(self, key: str, value: bytes | None) -> None:
+        """Write to the store as somebody else."""
+        puts = (Put(key=key, value=value),) if value is not None else ()
+        deletes = (key,) if value is None else ()
+        result = await self.store.txn(Txn(id=self.ids.uuid(), puts=puts, deletes=deletes))
+        if self._follower is not None and isinstance(result, Committed):
+            await self.cache.wait_for(result.revision)
+
+    def record(self, name: str, kind: Kind = Kind.VIRTUAL_MACHINE) -> SpecRecord | None:
+        """What the store says the object is."""
+        item = self.cache.get(keys.spec(kind, name))
+        return load(SpecRecord, item.value) if item else None
+
+    def living(self) -> list[str]:
+        """The names of all objects that are not being deleted, sorted."""
+        found = []
+        for item in self.cache.prefix(keys.SPECS):
+            metadata = load(SpecRecord, item.value).metadata
+            if metadata.deletion_timestamp is None:
+                found.append(metadata.name)
+        return sorted(found)
+
+    def stored(self, path: str) -> bytes | None:
+        """The bytes of a manifest in the store."""
+        item = self.cache.get(keys.manifest(path))
+        return item.value if item else None
+
+    def condition(self, name: str, kind: Kind = Kind.VIRTUAL_MACHINE) -> ManifestStatus | None:
+        """What is said of the object's manifest; None when all is well."""
+        item = self.cache.get(keys.manifest_status(kind, name))
+        return load(ManifestStatus, item.value) if item else None
+
+    def intent(self, name: str) -> Intent | None:
+        """What verbs asked for."""
+        item = self.cache.get(keys.intent(Kind.VIRTUAL_MACHINE, name))
+        return load(Intent, item.value) if item else None
+
+    async def finish_deletion(self, name: str) -> None:
+        """What the master does when a VM is gone."""
+        await self.put(keys.spec(Kind.VIRTUAL_MACHINE, name), None)
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(StoreError):
+                await self.cache.step(0.5)
