@@ -56,18 +56,14 @@ def _unknown_kind(value: dict[str, Any]) -> Finding:
 
 
 def guess_identity(value: Any, lines: Sequence[str]) -> tuple[Kind | None, str | None]:
-    """The kind and name of a document, also of one that is broken: from what could be read of it, or else
-    from its text. Either is None when it cannot be made out."""
+    """The kind and name of a document. `lines`: the text of one that is broken, to guess from when what could
+    be read of it (`value`) does not tell. Either is None when it cannot be made out."""
     document = value if isinstance(value, dict) else {}
     metadata = document.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    kind_text = document.get("kind")
-    if not isinstance(kind_text, str):
-        kind_text = _first(_KIND, lines)
-    if not isinstance(name, str):
-        name = _name_in(lines)
-    kind = next((kind for kind in Kind if kind.value == kind_text), None)
-    return kind, (name if name is not None and valid_name(name) else None)
+    names = (metadata.get("name") if isinstance(metadata, dict) else None, _name_in(lines))
+    kinds = (document.get("kind"), _first(_KIND, lines))
+    kind = next((kind for text in kinds for kind in Kind if kind.value == text), None)
+    return kind, next((name for name in names if isinstance(name, str) and valid_name(name)), None)
 
 
 def _first(pattern: re.Pattern[str], lines: Sequence[str]) -> str | None:

@@ -22,6 +22,9 @@ from reconciler.resources.validation import SchemaSet, validate_document
 from reconciler.resources.yamlreader import read_yaml
 from reconciler.resources.yamltree import Mark, Node, RawDocument, strings
 
+MAX_PROBLEMS = 1000
+"""After this many problems the rest of a file is not checked: it is no manifest, and takes its time."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
@@ -153,11 +156,15 @@ class _File:
         valid = self._text.exact and not any(p.severity is Severity.ERROR for p in self.problems[before:])
         if root.value is None and not raw.broken:
             return
-        kind, name = guess_identity(root.value, self._text.lines[raw.first - 1 : raw.last])
+        lines = self._text.lines[raw.first - 1 : raw.last] if raw.broken else ()
+        kind, name = guess_identity(root.value, lines)
         if kind is not None and name is not None:
             yield self._document(kind, name, root, raw, valid)
 
     def _check(self, root: Node, known: set[Path], schemas: SchemaSet) -> None:
+        if len(self.problems) >= MAX_PROBLEMS:
+            self.add(root.line, root.column, (), "not checked, after so many problems; correct those first")
+            return
         kind, findings = examine_header(root.value)
         found = list(findings)
         if kind is not None:

@@ -14,7 +14,6 @@ Path = tuple[str | int, ...]
 """Where a value is in a document: keys and list indexes, from the top."""
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_<-]+")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _LONGEST_LINE = 160
 
 
@@ -68,20 +67,25 @@ def short(value: object) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` with every character that could move a terminal's cursor replaced by '?'; tabs become spaces."""
-    return _UNPRINTABLE.sub("?", text.replace("\t", " "))
+    """`text` with every character that could move a terminal's cursor (or hide) replaced by '?'; tabs become
+    spaces."""
+    plain = text.replace("\t", " ")
+    if plain.isprintable():
+        return plain
+    return "".join(character if character.isprintable() else "?" for character in plain)
 
 
 def render(problem: Problem) -> str:
     """`FILE:LINE:COLUMN: PATH: MESSAGE`, and below it the line of the file when it is known."""
     severity = "warning: " if problem.severity is Severity.WARNING else ""
     path = f"{problem.path}: " if problem.path else ""
-    head = f"{printable(problem.file)}:{problem.line}:{problem.column}: {severity}{path}{problem.message}"
+    message = printable(problem.message)
+    head = f"{printable(problem.file)}:{problem.line}:{problem.column}: {severity}{path}{message}"
     if not problem.source_line.strip():
         return head
-    line = printable(problem.source_line)
-    if len(line) > _LONGEST_LINE:
-        line = f"{line[:_LONGEST_LINE]}..."
+    line = printable(problem.source_line[:_LONGEST_LINE])
+    if len(problem.source_line) > _LONGEST_LINE:
+        line += "..."
     return f"{head}\n{problem.line:>4} | {line}"
 
 

@@ -17,6 +17,8 @@ from reconciler.resources.quantity import format_bytes, parse_bytes, parse_cpu
 
 QUANTITY = "x-vcl-quantity"
 
+_HUGE = re.compile(r"[0-9]{20,}[A-Za-z]{0,2}")
+
 
 @cache
 def compiled_pattern(pattern: str) -> re.Pattern[str]:
@@ -31,6 +33,8 @@ def quantity_fault(keyword: Mapping[str, Any], value: Any) -> str | None:
         return f"must be a quantity such as {_example(keyword)}, got {value}"
     if str(value).startswith("-") and str(value)[1:2].isdigit():
         return f"must not be negative, got {str(value)[:40]!r}"
+    if keyword["unit"] == "bytes" and _HUGE.fullmatch(str(value)):
+        return f"must be at most 1Ei (1024Pi), got {str(value)[:40]!r}"
     try:
         if keyword["unit"] == "cpu":
             parse_cpu(value)

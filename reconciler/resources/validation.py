@@ -93,8 +93,15 @@ def _findings(error: Any, written: Written) -> Iterator[Finding]:
         for name in error.validator_value:
             if name not in error.instance and name not in meant:
                 yield Finding(path=(*path, name), message=_required(name, schema), at_key=True)
-    elif not (QUANTITY in schema and error.validator in ("type", "pattern")):
+    elif not _said_otherwise(error, schema):
         yield Finding(path=path, message=_message(error, schema, written))
+
+
+def _said_otherwise(error: Any, schema: Mapping[str, Any]) -> bool:
+    """Whether another error of the same value says it better."""
+    if error.validator == "maxProperties":  # an unknown field beside the one that counts
+        return len(error.instance.keys() & schema["properties"].keys()) == 1
+    return QUANTITY in schema and error.validator in ("type", "pattern")
 
 
 def _meant(instance: Mapping[str, Any], schema: Mapping[str, Any]) -> frozenset[str]:
@@ -186,8 +193,9 @@ def _pattern(error: Any, schema: Mapping[str, Any]) -> str:
 
 def _choice(schema: Mapping[str, Any], value: Mapping[str, Any]) -> str:
     names = ", ".join(schema["properties"])
+    known = sorted(value.keys() & schema["properties"].keys())
     if schema.get("maxProperties") == 1:
         example = next(iter(schema.get("examples", ())), "")
-        given = f", got {' and '.join(sorted(value))}" if value else f", for example '{_flow(example)}'"
+        given = f", got {' and '.join(known)}" if known else f", for example '{_flow(example)}'"
         return f"must have exactly one of {names}{given}"
     return f"must not be empty; give at least one of {names}"

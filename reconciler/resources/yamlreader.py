@@ -155,4 +155,5 @@ def _refuse_extras(builder: TreeBuilder, event: Any, line: int, column: int) -> 
     if event.anchor is not None:
         builder.report(line, column, f"anchors (&{event.anchor}) are not supported; remove it")
     if event.tag is not None:
-        builder.report(line, column, f"tags ({event.tag}) are not supported; remove it")
+        tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+        builder.report(line, column, f"tags ({tag}) are not supported; remove it")

@@ -194,7 +194,7 @@ class TreeBuilder:
 
     def _path(self) -> Path:
         path: list[str | int] = []
-        for frame, inner in zip(self._stack, [*self._stack[1:], None], strict=True):
+        for frame, inner in zip(self._stack, [*self._stack[1:], None], strict=False):
             if inner is not None and inner.is_key:
                 continue
             if not frame.is_map:
