@@ -54,7 +54,7 @@ def kvm(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
             check="kvm",
             level=Level.WARN,
             message=f"/dev/kvm does not exist; {slow}",
-            cure="switch on virtualisation in the firmware (or nesting in the outer hypervisor), 'modprobe kvm'",
+            cure="switch on virtualisation in the firmware (or nesting in the outer host), 'modprobe kvm'",
         )
     elif not machine.access("/dev/kvm", os.R_OK | os.W_OK):
         yield Finding(
@@ -134,7 +134,7 @@ def autostart(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
         yield Finding(
             check="autostart",
             level=Level.FAIL,
-            message=f"libvirt starts these domains at boot, also if vcl runs them elsewhere: {', '.join(names)}",
+            message=f"libvirt starts these domains at boot, wherever vcl runs them: {', '.join(names)}",
             cure="for each that vcl is to run: 'virsh autostart --disable NAME'",
         )
     else:
