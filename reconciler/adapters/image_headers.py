@@ -103,13 +103,20 @@ def _qcow2(descriptor: int, path: str, start: bytes, size: int) -> Header:
         _refuse_features(path, incompatible)
     if size < l1_at + 8 * l1_size:
         raise ImageInvalid(f"{path} is cut off: its tables are missing", cure="copy it again")
-    backing = os.pread(descriptor, length, at).decode("utf-8", "surrogateescape") if at and length else None
+    backing = _backing_name(descriptor, path, at, length, size) if at and length else None
     return Header(
         format=DiskFormat.QCOW2,
         size=virtual,
         backing=backing,
         backing_format=_extension(start, extensions_at, _BACKING_FORMAT),
     )
+
+
+def _backing_name(descriptor: int, path: str, at: int, length: int, size: int) -> str:
+    name = os.pread(descriptor, length, at) if at + length <= size else b""
+    if len(name) != length or b"\0" in name:
+        raise ImageInvalid(f"{path} has a damaged qcow2 header: its backing file cannot be read")
+    return name.decode("utf-8", "surrogateescape")
 
 
 def _refuse_features(path: str, incompatible: int) -> None:

@@ -48,17 +48,18 @@ class Marker:
         if self._remembered is None:
             return None
         try:
-            return self._remembered.read_text(encoding="ascii").strip() or None
+            value, _, path = self._remembered.read_text(encoding="utf-8").partition("\n")
         except FileNotFoundError:
             return None
+        return value if path.strip() == str(self._path) else None  # the StoragePool was moved on purpose
 
     def _remember(self, value: str) -> None:
         if self._remembered is None:
             return
         self._remembered.parent.mkdir(parents=True, exist_ok=True)
         partial = self._remembered.with_name(f"{self._remembered.name}.{uuid.uuid4().hex}.tmp")
-        with partial.open("w", encoding="ascii") as file:
-            file.write(f"{value}\n")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(f"{value}\n{self._path}\n")
             file.flush()
             os.fsync(file.fileno())
         partial.rename(self._remembered)

@@ -374,6 +374,15 @@ class TestThePoolItself:
         assert list(pool.iterdir()) == [], "nothing is written into a mount point without its mount"
         again.close()
 
+    async def test_a_pool_whose_path_was_changed_is_a_new_one(
+        self, backend: DirectoryBackend, tmp_path: Path
+    ) -> None:
+        await make(backend, "a", Blank(size=MIB))
+        (tmp_path / "new").mkdir()
+        moved = DirectoryBackend(tmp_path / "new", remembered=tmp_path / "state" / "pools" / "default")
+        assert await see(moved, "a") is None
+        moved.close()
+
     async def test_another_pool_in_its_place_is_noticed(self, backend: DirectoryBackend, pool: Path) -> None:
         await make(backend, "a", Blank(size=MIB))
         (pool / ".vcl-pool").write_text("another\n")

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reconciler.adapters.image_headers import Header, read_header, suffix_format
 from reconciler.resources.errors import ImageInvalid
@@ -66,6 +68,32 @@ def test_what_vcl_cannot_use_is_refused(tmp_path: Path, byte: int, value: int, m
     path.write_bytes(content)
     with pytest.raises(ImageInvalid, match=message):
         header(path)
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("clone")
+    base, path = directory / "base.raw", directory / "a.qcow2"
+    base.write_bytes(bytes(MIB))
+    qemu_img("create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", path)
+    return path
+
+
+@settings(max_examples=300)
+@given(at=st.integers(min_value=4, max_value=700), damage=st.binary(min_size=1, max_size=16))
+def test_no_damage_gives_anything_but_a_header_or_a_clear_refusal(
+    clone: Path, at: int, damage: bytes
+) -> None:
+    content = bytearray(clone.read_bytes())
+    content[at : at + len(damage)] = damage
+    damaged = clone.with_name("damaged.qcow2")
+    damaged.write_bytes(content)
+    refusal = None
+    try:
+        header(damaged)
+    except ImageInvalid as error:
+        refusal = error
+    assert refusal is None or str(damaged) in refusal.message
 
 
 @pytest.mark.parametrize(
