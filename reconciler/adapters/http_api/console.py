@@ -15,8 +15,8 @@ from reconciler.adapters.http_api.errors import BadRequest
 from reconciler.adapters.http_api.guests import CALL_SECONDS, require_console, require_running
 from reconciler.adapters.http_api.services import SERVICES
 from reconciler.adapters.http_api.streams import STOPPING
-from reconciler.ports.controller import ConsoleStream
-from reconciler.resources.errors import VclError
+from reconciler.ports.controller import Console, ConsoleStream
+from reconciler.resources.errors import ControllerUnavailable, VclError
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +36,33 @@ async def console(request: web.Request) -> web.StreamResponse:
         raise BadRequest("a console is a WebSocket", cure=f"use `vcl console {name}`, or GET console/tail")
     console = require_console(services, name)
     require_running(services, name)
-    stream = await console.open(name, timeout=CALL_SECONDS)
+    stream = await _open(console, name)
     try:
         await socket.prepare(request)
         code, why = await _carry(request, socket, stream)
     finally:
-        await stream.close()
+        await _end(request, stream)
     await socket.close(code=code, message=_short(why))
     return socket
+
+
+async def _open(console: Console, name: str) -> ConsoleStream:
+    """The console's stream, or an error: a controller that misses its own deadline does not hold us up."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS + 1.0):
+            return await console.open(name, timeout=CALL_SECONDS)
+    except TimeoutError as error:
+        raise ControllerUnavailable(
+            f"the console of virtualmachine '{name}' does not answer", cure="try again in a moment"
+        ) from error
+
+
+async def _end(request: web.Request, stream: ConsoleStream) -> None:
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            await stream.close()
+    except (TimeoutError, VclError) as error:
+        log.warning("%s: closing the console: %s", request.path, error or "it does not answer")
 
 
 def _short(why: str) -> bytes:

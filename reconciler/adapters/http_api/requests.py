@@ -73,7 +73,10 @@ def revision(request: web.Request) -> int | None:
 
 async def body(request: web.Request, *, allowed: Collection[str]) -> dict[str, Any]:
     """The JSON object in the body; an empty body is an empty object. Raises BadRequest."""
-    data = await request.read()
+    try:
+        data = await request.read()
+    except web.RequestPayloadError as error:
+        raise BadRequest(f"the body cannot be read: {error}") from error
     if not data:
         return {}
     try:

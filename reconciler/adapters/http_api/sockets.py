@@ -40,7 +40,8 @@ async def serve(
     bound = _bind(path, gid, mode)
     try:
         inode = os.stat(path).st_ino
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
+        # Compressed bodies are not in the API, and would be a way around the limit of their size.
+        runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=SHUTDOWN_SECONDS)
         app.on_cleanup.append(_remover(path, inode))
         await runner.setup()
         await web.SockSite(runner, bound, backlog=BACKLOG).start()

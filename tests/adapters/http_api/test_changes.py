@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import io
 import json
 from typing import Any
@@ -149,3 +151,19 @@ async def test_held_deletions_are_shown_and_confirmed(api: Any) -> None:
     assert (await api.call("POST", "confirm", json={"id": "nope"}))[0] == 404
     assert (await api.call("POST", "confirm", json={"id": "3f9c"}))[0] == 200
     assert (await api.get("status"))[1]["heldDeletions"] is None
+
+
+async def test_a_compressed_body_is_not_understood(api: Any) -> None:
+    packed = gzip.compress(json.dumps(FILES).encode())
+    code, body = await api.call("POST", "manifests", data=packed, headers={"Content-Encoding": "gzip"})
+    assert (code, body["reason"]) == (400, "BadRequest")
+
+
+async def test_a_body_that_breaks_off_harms_nobody(api: Any) -> None:
+    _, writer = await asyncio.open_unix_connection(str(api.path))
+    head = b"POST /apis/vcl/v1/manifests HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+    writer.write(head + b'{"files"')
+    await writer.drain()
+    writer.close()
+    assert (await api.get("status"))[0] == 200
+    assert api.manifests.applied == []
