@@ -211,7 +211,7 @@ class Agent:
         self._queue.add(name)
 
     async def _act(self, job: Job, decision: Decision) -> None:
-        log.info("vm %s: %s%s", job.name, decision.step, f": {decision.message}" if decision.message else "")
+        log.debug("vm %s: %s%s", job.name, decision.step, _because(decision.message))
         before = job.view.claim
         try:
             await self._actions.run(job, decision)

@@ -47,6 +47,12 @@ _RELEVANT = (
     keys.EPOCH,
     keys.FENCES,
 )
+_OF_ONE_VM = (
+    f"{keys.SPECS}{Kind.VIRTUAL_MACHINE}/",
+    f"{keys.INTENTS}{Kind.VIRTUAL_MACHINE}/",
+    keys.BINDINGS,
+    keys.CLAIMS,
+)
 _BATCH = 50
 
 
@@ -68,7 +74,9 @@ class Master:
     def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._changed = asyncio.Event()
-        self._statuses: dict[str, MasterStatus] = {}
+        self._records: dict[str, VmRecords] = {}
+        self._dirty: set[str] | None = None
+        self._pass_seconds = 0.0
 
     async def run(self) -> None:
         """Pass after pass, until the epoch is lost."""
@@ -88,20 +96,31 @@ class Master:
             unsubscribe()
 
     def _note(self, changed: frozenset[str]) -> None:
-        if any(key.startswith(_RELEVANT) for key in changed):
+        for key in changed:
+            if not key.startswith(_RELEVANT):
+                continue
             self._changed.set()
+            prefix = next((p for p in _OF_ONE_VM if key.startswith(p)), None)
+            if prefix is None:
+                self._dirty = None
+            elif self._dirty is not None:
+                self._dirty.add(key.removeprefix(prefix))
 
     async def _wait(self) -> None:
         try:
             async with asyncio.timeout(RESYNC):
                 await self._changed.wait()
         except TimeoutError:
+            self._dirty = None
             return
-        await asyncio.sleep(SETTLE)
+        await asyncio.sleep(max(SETTLE, 2.0 * self._pass_seconds))
 
     async def step(self) -> MasterPlan:
         """One pass: plan, then write what it says. Raises StoreError."""
-        plan = plan_master(self._vms(), self._nodes(), self._constraints())
+        began = self._context.clock.monotonic()
+        self._read_changed()
+        plan = plan_master(list(self._records.values()), self._nodes(), self._constraints())
+        self._pass_seconds = self._context.clock.monotonic() - began
         for final in plan.finals:
             await self._finalise(final)
         for unbind in plan.unbinds:
@@ -112,28 +131,36 @@ class Master:
             await self._tell(plan.not_placed[start : start + _BATCH])
         return plan
 
-    def _vms(self) -> list[VmRecords]:
+    def _read_changed(self) -> None:
+        """Bring the VMs' records up to date: all of them after a change that concerns all."""
         views = self._context.views
+        dirty, self._dirty = self._dirty, set()
+        if dirty is None:
+            self._records.clear()
+            dirty = set(views.names(Kind.VIRTUAL_MACHINE))
         power = views.power_on()
-        found = []
-        for name in views.names(Kind.VIRTUAL_MACHINE):
-            record, vm = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name)
-            unreadable = views.claim(name) is None and views.exists(keys.claim(name))
-            if record is None or vm is None or unreadable:
-                continue
-            claim, intent = views.claim(name), views.intent(name)
-            writable = any(not disk.read_only for disk in vm.disks)
-            found.append(
-                VmRecords(
-                    metadata=record.metadata,
-                    spec=vm,
-                    desired=desired(record, vm, intent, claim, power_on=power),
-                    claim=claim,
-                    binding=views.binding(name),
-                    purge=purges(record, vm) and writable,
-                )
-            )
-        return found
+        for name in dirty:
+            records = self._read(name, power)
+            if records is None:
+                self._records.pop(name, None)
+            else:
+                self._records[name] = records
+
+    def _read(self, name: str, power_on: bool) -> VmRecords | None:
+        """One VM, or None when there is no such one, or something of it cannot be read."""
+        views = self._context.views
+        record, vm, claim = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name), views.claim(name)
+        if record is None or vm is None or (claim is None and views.exists(keys.claim(name))):
+            return None
+        writable = any(not disk.read_only for disk in vm.disks)
+        return VmRecords(
+            metadata=record.metadata,
+            spec=vm,
+            desired=desired(record, vm, views.intent(name), claim, power_on=power_on),
+            claim=claim,
+            binding=views.binding(name),
+            purge=purges(record, vm) and writable,
+        )
 
     def _nodes(self) -> list[NodeView]:
         views = self._context.views
@@ -222,7 +249,6 @@ class Master:
             deletes=tuple(key for key in mine if cache.get(key) is not None),
         )
         if done:
-            self._statuses.pop(name, None)
             log.info("vm %s: deleted", name)
             self._event(name, "Deleted", "stopped and forgotten")
 
