@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.schema_files import load_schemas
+from reconciler.domainxml.build import GuestPaths, HostProfile, UefiFirmware, build
 from reconciler.resources.codec import decode
 from reconciler.resources.crosscheck import KnownObjects, cross_check
+from reconciler.resources.domains import AttachedDisk, StartRequest
 from reconciler.resources.kinds import Kind, info_for
-from reconciler.resources.manifest import ParsedFile, parse_manifest
+from reconciler.resources.manifest import Document, ParsedFile, parse_manifest
 from reconciler.resources.problems import render
-from reconciler.resources.virtualmachine import RunStrategy, VirtualMachineSpec
+from reconciler.resources.virtualmachine import DiskFormat, RunStrategy, VirtualMachineSpec
 
 ROOT = Path(__file__).parents[2] / "manifests"
 FILES = sorted(path for path in ROOT.rglob("*") if path.suffix in (".yaml", ".yml", ".json"))
@@ -68,3 +70,34 @@ def test_all_examples_can_be_applied_together() -> None:
         names={kind: frozenset() for kind in Kind}, controllers=frozenset({"libvirt", "dummy"})
     )
     assert [render(problem) for problem in cross_check(documents, nothing)] == []
+
+
+@every_file
+def test_a_virtual_machine_of_an_example_makes_a_domain(path: Path) -> None:
+    host = HostProfile(
+        virtualization="qemu",
+        machine_types={"q35": "pc-q35-7.2"},
+        uefi=UefiFirmware(loader="/firmware/code.fd", nvram_template="/firmware/vars.fd"),
+    )
+    places = GuestPaths(console_log="/run/console.log", seed_image="/run/seed.iso", nvram="/pool/nvram.fd")
+    for document in parse(path).documents:
+        if document.kind is Kind.VIRTUAL_MACHINE:
+            definition = build(_request(document), host, places)
+            assert f"<name>{document.name}</name>" in definition.document
+
+
+def _request(document: Document) -> StartRequest:
+    spec = decode(VirtualMachineSpec, document.spec)
+    disks = tuple(
+        AttachedDisk(
+            name=disk.name,
+            path=f"/pool/{disk.image_name(document.name)}",
+            format=disk.format or DiskFormat.QCOW2,
+            read_only=disk.read_only,
+        )
+        for disk in spec.disks
+    )
+    uid = "4a0ff6d6-4c49-4f2a-a3d5-0a7d6f3f9f10"
+    return StartRequest(
+        name=document.name, uid=uid, cluster_uid=uid, node="r1", generation=1, spec=spec, disks=disks
+    )
