@@ -45,7 +45,8 @@ from reconciler.testing.domains import CLUSTER, NODE, Domains, Heard, is_unavail
 
 class ControllerContract:
     """Subclass it, give it a `controller` fixture (opened) and the hooks. `patience`: how long the slowest
-    call may take, in seconds. `guest_powers_off`: a guest of `request` obeys `shutdown`."""
+    call may take, in seconds. `guest_powers_off`: a guest of `request` obeys `shutdown`; when false, it
+    must ignore it."""
 
     patience: float = 60.0
     guest_powers_off: bool = False

@@ -16,6 +16,7 @@ from reconciler.testing.domains import context_for
 
 class TestProcessController(ControllerContract):
     patience = 20.0
+    guest_powers_off = True
 
     @pytest.fixture
     async def controller(self, tmp_path):
@@ -52,3 +53,11 @@ class TestProcessController(ControllerContract):
         again = example.create(context_for(self.directory))
         await again.open()
         return again
+
+    async def test_a_process_that_was_never_recorded_is_ended_at_the_next_start(self, controller):
+        definition = await controller.lifecycle.render(self.request(), timeout=self.patience)
+        created = await controller.lifecycle.create(definition, timeout=self.patience)
+        (controller.lifecycle.directory / "contract-a.json").unlink()
+        pid = int(created.incarnation.partition(":")[0])
+        await controller.open()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
