@@ -96,7 +96,7 @@ def replace_checked(
     except (OSError, Changed):
         _discard(temporary)
         raise
-    if swapped and digest(temporary.read_bytes()) != expect:
+    if swapped and _found(temporary) != expect:
         _swap_back(temporary, path, data, aside, swap)
     _discard(temporary)
     sync_directory(path.parent)
@@ -110,7 +110,7 @@ def remove_checked(path: Path, *, expect: str, aside: Callable[[], Path]) -> Non
         place(path, hidden)
     except FileNotFoundError as error:
         raise Changed from error
-    if digest(hidden.read_bytes()) != expect:
+    if _found(hidden) != expect:
         raise Changed(_return(hidden, path, aside))
     hidden.unlink()
     sync_directory(path.parent)
@@ -142,14 +142,23 @@ def _renameat2(source: Path, target: Path, flags: int) -> bool:
 
 
 def _require(path: Path, expect: str) -> None:
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        handle = os.open(path, flags)
+        found = _found(path)
     except FileNotFoundError as error:
         raise Changed from error
+    if found != expect:
+        raise Changed
+
+
+def _found(path: Path) -> str:
+    """The digest of a regular file; empty for anything else, which is never waited for."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    handle = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        return ""
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode) or digest(file.read()) != expect:
-            raise Changed
+        return digest(file.read())
 
 
 def _hidden_name(path: Path) -> str:
@@ -195,7 +204,7 @@ def _replace_plainly(temporary: Path, path: Path, expect: str) -> None:
 def _swap_back(temporary: Path, path: Path, data: bytes, aside: Callable[[], Path], swap: Exchange) -> None:
     """Somebody wrote between our look and the exchange: their bytes go back to their place."""
     swap(temporary, path)
-    if digest(temporary.read_bytes()) == digest(data):
+    if _found(temporary) == digest(data):
         _discard(temporary)
         raise Changed
     kept = aside()

@@ -62,6 +62,11 @@ class LocalManifestDirectory:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watch = DirectoryWatch(root, self._wake, make=make_observer)
 
+    @property
+    def watching(self) -> bool:
+        """Whether changes are noticed at once, or by polling."""
+        return self._watch.working
+
     async def scan(self, *, timeout: float) -> Scan:
         """What is there. A directory that does not answer within `timeout` gives an incomplete scan."""
         stuck = Scan(complete=False, problem=f"{self.root} does not answer; is its file system hung?")
@@ -97,7 +102,7 @@ class LocalManifestDirectory:
                 async with asyncio.timeout(self._check_seconds):
                     await self._hint.wait()
             except TimeoutError:
-                if not self._watch.working:
+                if not self.watching:
                     yield
                 continue
             await self._until_quiet()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from reconciler.planning.manifest_apply import counts, path_problem
+from reconciler.planning.manifest_apply import path_problem
 from reconciler.resources.errors import ConflictError, ManifestDirectoryError
 from reconciler.resources.scans import Base, ManifestFile, Scan
 
@@ -64,19 +64,19 @@ class MemoryManifestDirectory:
 
     async def initialise(self, marker: str) -> None:
         """Mark the directory."""
-        self._writable("the marker")
+        self._require_room("the marker")
         self.marker = marker
 
     async def write(self, path: str, data: bytes, *, expect: str | None) -> None:
         """See the port."""
-        self._writable(path)
+        self._require_room(path, path_problem(path))
         self._expect(path, expect)
         self.files[path] = data
         self.hint()
 
     async def remove(self, path: str, *, expect: str) -> None:
         """See the port."""
-        self._writable(path)
+        self._require_room(path, path_problem(path))
         self._expect(path, expect)
         del self.files[path]
         self.hint()
@@ -95,8 +95,7 @@ class MemoryManifestDirectory:
         data = self.files[path]
         return ManifestFile(path=path, data=data, digest=sha256(data).hexdigest())
 
-    def _writable(self, path: str) -> None:
-        problem = path_problem(path) if counts(path) else ""
+    def _require_room(self, path: str, problem: str = "") -> None:
         if self.faults.gone or self.faults.full or problem:
             raise ManifestDirectoryError(
                 f"{path} was not written, and is as it was: {problem or 'it is full'}"
