@@ -49,6 +49,7 @@ class Daemon:
         self._failed: dict[str, str] = {}
         self._epoch: Epoch | None = None
         self._seen: Seen | None = None
+        self._saved: Seen | None = None
         self._seen_file = SeenFile(config.state_path / "seen.json")
 
     def stop(self) -> None:
@@ -105,6 +106,7 @@ class Daemon:
             await asyncio.gather(*tasks, return_exceptions=True)
             with contextlib.suppress(StoreError):
                 await node.events.flush()
+            self._save_seen(node)
             await self._close_all(node)
 
     def _loops(self, store: SqliteStore, node: Node) -> dict[str, Callable[[], Awaitable[None]]]:
@@ -163,16 +165,21 @@ class Daemon:
     async def _remember(self, node: Node) -> None:
         """Keep the most that was seen of the store on disk (SAFETY rule 3)."""
         while True:
-            now = Seen(
-                cluster_uid=node.begun.cluster.uid,
-                revision=node.cache.revision,
-                epoch=self._epoch.epoch if self._epoch is not None else 0,
-            )
-            seen = most(self._seen, now)
-            if (not self._frozen and seen != self._seen) or (not self._frozen and self._accept_store):
-                self._seen_file.save(seen)
-                self._seen, self._accept_store = seen, False
+            self._save_seen(node)
             await asyncio.sleep(SEEN_EVERY)
+
+    def _save_seen(self, node: Node) -> None:
+        if self._frozen:
+            return
+        now = Seen(
+            cluster_uid=node.begun.cluster.uid,
+            revision=node.cache.revision,
+            epoch=self._epoch.epoch if self._epoch is not None else 0,
+        )
+        seen = most(self._seen, now)
+        if seen != self._saved:
+            self._seen_file.save(seen)
+            self._seen = self._saved = seen
 
     async def _serve(self, node: Node, ready: Callable[[], None]) -> None:
         socket = self._config.socket

@@ -5,7 +5,7 @@ Master and agents use the same function, so that they never disagree about it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.resources.domains import ExitReason
@@ -33,9 +33,18 @@ class Desired:
 def desired(
     record: SpecRecord, vm: VirtualMachineSpec, intent: Intent, claim: Claim | None, *, power_on: bool
 ) -> Desired:
-    """What is wanted of the VM now."""
+    """What is wanted of the VM now.
+
+    The emptied claim of an earlier VM of the name says nothing about this one, and a `run` that was asked for
+    under another runStrategy is over.
+    """
+    if claim is not None and not claim.node and claim.uid != record.metadata.uid:
+        claim = None
+    if intent.run_strategy is not None and intent.run_strategy != vm.run_strategy:
+        intent = replace(intent, run=None, force=False)
     if record.metadata.deletion_timestamp:
-        return Desired(wish=Wish.DELETED, reason="its manifest was deleted", force=intent.force)
+        force = intent.run == "Stop" and intent.force
+        return Desired(wish=Wish.DELETED, reason="its manifest was deleted", force=force)
     if not power_on:
         return Desired(wish=Wish.STOP, reason="the cluster's power is Off; `vcl cluster start` turns it on")
     if intent.run == "Stop":

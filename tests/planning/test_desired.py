@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reconciler.planning.desired import Wish, consumes, desired, purges
@@ -22,9 +24,9 @@ def vm(strategy: str = "Always", **more: object) -> VirtualMachineSpec:
     return decode(VirtualMachineSpec, raw)
 
 
-ENDED_WELL = Claim(exit="Shutdown", start="s1")
-CRASHED = Claim(exit="Crashed", start="s1")
-HELD = Claim(node="r1", start="s1")
+ENDED_WELL = Claim(uid="u1", exit="Shutdown", start="s1")
+CRASHED = Claim(uid="u1", exit="Crashed", start="s1")
+HELD = Claim(uid="u1", node="r1", start="s1")
 
 
 @pytest.mark.parametrize(
@@ -76,3 +78,20 @@ def test_images_go_only_when_asked() -> None:
 def test_a_stopping_vm_still_takes_up_its_place() -> None:
     assert consumes(HELD, Wish.STOP)
     assert not consumes(ENDED_WELL, Wish.STOP)
+
+
+def test_how_an_earlier_vm_of_the_name_ended_does_not_matter() -> None:
+    earlier = replace(ENDED_WELL, uid="u0")
+    assert desired(record(), vm("RerunOnFailure"), Intent(), earlier, power_on=True).wish is Wish.RUN
+
+
+def test_a_new_run_strategy_ends_what_a_verb_asked_for() -> None:
+    stopped = Intent(run="Stop", run_strategy="Always", force=True)
+    assert desired(record(), vm("Always"), stopped, HELD, power_on=True).wish is Wish.STOP
+    assert desired(record(), vm("RerunOnFailure"), stopped, HELD, power_on=True).wish is Wish.RUN
+
+
+def test_a_deletion_gives_the_guest_its_time_unless_it_was_being_stopped_by_force() -> None:
+    restarted = Intent(restart="r1", force=True)
+    assert not desired(record(deleted=True), vm(), restarted, HELD, power_on=True).force
+    assert desired(record(deleted=True), vm(), Intent(run="Stop", force=True), HELD, power_on=True).force

@@ -1,0 +1,124 @@
+"""A real vcld, as a process of its own, on the dummy controller."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BIN = Path(sys.executable).parent
+VM = """\
+apiVersion: vcl/v1
+kind: VirtualMachine
+metadata:
+  name: {name}
+spec:
+  cpu: {{cores: 1}}
+  memory: 64Mi
+  controller: dummy
+  terminationGracePeriodSeconds: 2
+"""
+
+
+class Node:
+    """One state directory and the vcld that runs on it, if any."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = root / "vcld.yaml"
+        self.manifests = root / "state" / "manifests"
+        self.socket = root / "run" / "vcld.sock"
+        self.options: dict[str, Any] = {"dummy": {}}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def configure(self) -> None:
+        self.config.write_text(
+            json.dumps(
+                {
+                    "node": "r1",
+                    "stateDir": str(self.root / "state"),
+                    "runDir": str(self.root / "run"),
+                    "controllers": self.options,
+                    "log": {"level": "debug"},
+                }
+            )
+        )
+
+    def start(self, *arguments: str, wait: bool = True) -> None:
+        self.configure()
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [BIN / "vcld", "--config", self.config, *arguments], stderr=log, stdout=log
+            )
+        if wait:
+            self.until(lambda: self.vcl("version").returncode == 0)
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        """Send the signal, and the exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        code = self.process.wait(20)
+        self.process = None
+        return code
+
+    def log(self) -> str:
+        return (self.root / "log").read_text()
+
+    def vcl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [BIN / "vcl", *arguments],
+            env={**os.environ, "VCL_SOCKET": str(self.socket)},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def vm(self, name: str) -> dict[str, Any]:
+        """The merged object, empty when there is none."""
+        answer = self.vcl("get", "vm", name, "-o", "json")
+        found: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {}
+        return found
+
+    def phase(self, name: str) -> str:
+        return str(self.vm(name).get("status", {}).get("phase", ""))
+
+    def guests(self) -> list[str]:
+        """The names of the dummy's living guests, whatever vcl thinks."""
+        found = []
+        for file in sorted((self.root / "state" / "dummy").rglob("*.json")):
+            record = json.loads(file.read_text())
+            ended = record.get("ends") is not None and record["ends"] <= time.monotonic()
+            if record["life"] == "Alive" and not ended:
+                found.append(record["name"])
+        return found
+
+    def save(self, name: str, text: str | None = None) -> Path:
+        path = self.manifests / f"{name}.yaml"
+        fresh = self.manifests / f".{name}.tmp"
+        fresh.write_text(VM.format(name=name) if text is None else text)
+        fresh.rename(path)
+        return path
+
+    def until(self, condition: Callable[[], object], seconds: float = 30.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s; the log ends:\n{self.log()[-3000:]}"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Iterator[Node]:
+    made = Node(tmp_path)
+    yield made
+    if made.process is not None:
+        made.process.kill()
+        made.process.wait(20)
