@@ -10,7 +10,7 @@ import errno
 import json
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -127,10 +127,10 @@ class Client:
             try:
                 sock.connect(self.path)
                 sock.settimeout(timeout or self.timeout)
-                response = http1.send(sock, method, target, body)
-                if response.status >= 400:
-                    raise _api_error(response.status, _status_object(response.read()))
-                yield response
+                with closing(http1.send(sock, method, target, body)) as response:
+                    if response.status >= 400:
+                        raise _api_error(response.status, _status_object(response.read()))
+                    yield response
             except OSError as error:
                 raise self._unreachable(error) from error
             except http1.ProtocolError as error:

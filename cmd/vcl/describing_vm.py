@@ -19,7 +19,7 @@ def vm_body(sheet: Sheet, facts: Facts) -> None:
     sheet.optional("Asked by verbs", _intent(part(status, "intent")))
     _placement(sheet, facts, status)
     _guest(sheet, facts, spec, status)
-    _hardware(sheet, spec)
+    _hardware(sheet, spec, str(part(facts.item, "metadata").get("name")))
     _failures(sheet, facts, part(status, "failures"))
 
 
@@ -54,7 +54,7 @@ def _guest(sheet: Sheet, facts: Facts, spec: Mapping[str, Any], status: Mapping[
     sheet.end()
 
 
-def _hardware(sheet: Sheet, spec: Mapping[str, Any]) -> None:
+def _hardware(sheet: Sheet, spec: Mapping[str, Any], name: str) -> None:
     cpu = part(spec, "cpu")
     sheet.section("Hardware")
     sheet.field("CPUs", f"{cpu.get('cores')}" + (f" ({cpu['model']})" if cpu.get("model") else ""))
@@ -70,7 +70,7 @@ def _hardware(sheet: Sheet, spec: Mapping[str, Any]) -> None:
     sheet.table(
         "Disks",
         ("Name", "Pool", "Image", "Size", "Bus", "Source"),
-        [_disk(d) for d in spec.get("disks") or []],
+        [_disk(d, name) for d in spec.get("disks") or []],
     )
     rows = [_interface(i) for i in spec.get("interfaces") or []]
     sheet.table("Interfaces", ("Name", "Connected to", "MAC", "Model"), rows)
@@ -81,11 +81,11 @@ def _sizes(texts: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} ({len(str(text))} characters)" for key, text in texts.items() if text)
 
 
-def _disk(disk: Mapping[str, Any]) -> tuple[object, ...]:
+def _disk(disk: Mapping[str, Any], vm: str) -> tuple[object, ...]:
     return (
         disk.get("name"),
         disk.get("pool") or "<default>",
-        disk.get("image") or "<VM.DISK>",
+        disk.get("image") or f"{vm}.{disk.get('name')}",
         disk.get("size"),
         disk.get("bus") or "virtio",
         _source(part(disk, "source")),

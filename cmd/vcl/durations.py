@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from reconciler.resources.errors import InvalidInput
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_NUMBER = r"[0-9]{1,9}(?:\.[0-9]{1,9})?"
+_SECONDS = re.compile(rf"-?{_NUMBER}")
+_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
 _DURATION = re.compile(rf"-?(?:{_PART.pattern})+")
 
 MINUTE, HOUR, DAY, YEAR = 60, 3600, 86400, 365 * 86400
@@ -16,10 +18,8 @@ MINUTE, HOUR, DAY, YEAR = 60, 3600, 86400, 365 * 86400
 
 def parse_duration(text: str) -> float:
     """Seconds of `30s`, `1m30s`, `500ms`, or a plain number of seconds; negative ones are kept."""
-    try:
+    if _SECONDS.fullmatch(text):
         return float(text)
-    except ValueError:
-        pass
     if not _DURATION.fullmatch(text):
         raise InvalidInput(f"'{text[:40]}' is not a duration", cure="write it like 30s, 5m or 1h30m")
     total = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))

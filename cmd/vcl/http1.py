@@ -26,6 +26,10 @@ class Response:
         self.status = _status(_line(stream))
         self.headers = dict(_headers(stream))
 
+    def close(self) -> None:
+        """Read no further; the socket can be closed then."""
+        self._stream.close()
+
     def chunks(self) -> Iterator[bytes]:
         """The body, in the pieces that arrive. Raises ProtocolError when it ends early."""
         if self.headers.get("transfer-encoding", "").lower() == "chunked":
@@ -70,7 +74,12 @@ def send(sock: socket.socket, method: str, target: str, body: bytes | None = Non
     if body is not None:
         head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     sock.sendall("\r\n".join([*head, "", ""]).encode("ascii") + (body or b""))
-    return Response(cast(BinaryIO, sock.makefile("rb")))
+    stream = cast(BinaryIO, sock.makefile("rb"))
+    try:
+        return Response(stream)
+    except BaseException:
+        stream.close()
+        raise
 
 
 def _line(stream: BinaryIO) -> bytes:

@@ -323,28 +323,25 @@ def api(tmp_path: Path) -> Iterator[Api]:
     fake = Api(socket=str(tmp_path / "vcld.sock"))
     fake.add(vm("web"), vm("db", "Stopped", status={"message": "asked to stop"}), node("r1"))
     ready = threading.Event()
-    loop = asyncio.new_event_loop()
+    stop = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
-    async def serve() -> web.AppRunner:
+    async def serve() -> None:
+        loops.append(asyncio.get_running_loop())
         runner = web.AppRunner(fake.app(), shutdown_timeout=0.1)
         await runner.setup()
         await web.UnixSite(runner, fake.socket).start()
         ready.set()
-        return runner
+        await stop.wait()
+        await runner.cleanup()
 
-    def work() -> None:
-        runner = loop.run_until_complete(serve())
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
     assert ready.wait(10)
     yield fake
-    loop.call_soon_threadsafe(loop.stop)
+    loops[0].call_soon_threadsafe(stop.set)
     thread.join(10)
+    assert not thread.is_alive()
 
 
 @pytest.fixture
