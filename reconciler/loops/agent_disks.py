@@ -167,8 +167,7 @@ class DiskWork:
         if isinstance(place, str):
             identity = await self._backend(pool_of(disk, default)).identify(place, timeout=timeout)
             wanted = images[disk.source.image].format if disk.source and disk.source.image else None
-            format = wanted or (DiskFormat.RAW if place.endswith((".raw", ".img")) else DiskFormat.QCOW2)
-            return Template(path=place, format=format, identity=identity, shared=shared)
+            return Template(path=place, format=wanted, identity=identity, shared=shared)
         info = await self._backend(place[0]).inspect(place[1], timeout=timeout)
         if info is None:
             raise ImageMissing(

@@ -37,6 +37,8 @@ class Pools:
         for name, spec in sorted(self.specs().items()):
             made = self._made.get(name)
             if made is None or made[0] != spec:
+                if made is not None:
+                    made[1].close()
                 try:
                     made = (spec, self._factory(name, spec))
                 except VclError as error:

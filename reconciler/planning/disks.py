@@ -25,7 +25,7 @@ class Template:
     """
 
     path: str
-    format: DiskFormat
+    format: DiskFormat | None
     identity: str
     shared: bool
 

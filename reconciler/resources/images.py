@@ -40,10 +40,11 @@ class CopyOf:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CloneOf:
-    """A copy-on-write clone of a template that nobody writes; `format` of the template."""
+    """A copy-on-write clone of a template that nobody writes; `format` of the template, None: its header
+    decides (it is a file that a person named as a template, never one that a guest wrote)."""
 
     path: str
-    format: DiskFormat
+    format: DiskFormat | None = None
     size: int | None = None
 
 

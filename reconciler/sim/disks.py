@@ -156,6 +156,9 @@ class SimDisks:
         await self._answers(timeout)
         return PoolCapacity(total=self.files.total, free=max(0, self.files.free))
 
+    def close(self) -> None:
+        """Holds nothing."""
+
     async def _answers(self, timeout: float) -> None:
         await asyncio.sleep(0)
         if not self.files.available:
@@ -205,7 +208,7 @@ class SimDisks:
         source = self.files.get(content.path)
         if self.files.opened_by.get(content.path):
             raise ImageInUse(f"{content.path} is being written")
-        if isinstance(content, CloneOf) and content.format is not source.format:
+        if isinstance(content, CloneOf) and content.format not in (None, source.format):
             raise ImageInvalid(f"{content.path} is said to be {content.format}, but is not")
         clone = isinstance(content, CloneOf) and format is DiskFormat.QCOW2
         return SimFile(
