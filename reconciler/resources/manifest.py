@@ -124,6 +124,7 @@ class _File:
 
     def __init__(self, path: str, data: bytes, text: Text) -> None:
         self.problems: list[Problem] = []
+        self._given_up = False
         self._path = path
         self._data = data
         self._text = text
@@ -132,6 +133,13 @@ class _File:
     def add(
         self, line: int, column: int, path: Path, message: str, severity: Severity = Severity.ERROR
     ) -> None:
+        """Note a problem. The one after MAX_PROBLEMS says that there are more, and further ones are lost."""
+        if self._given_up:
+            return
+        if len(self.problems) >= MAX_PROBLEMS:
+            self._given_up = True
+            path, severity = (), Severity.ERROR
+            message = "there are more problems from here on; correct those above first"
         lines = self._text.lines
         self.problems.append(
             Problem(
@@ -153,17 +161,16 @@ class _File:
         root = raw.root or Node(raw.first, 1, None)
         if not raw.broken and root.value is not None:
             self._check(root, {met.path for met in raw.problems}, schemas)
-        valid = self._text.exact and not any(p.severity is Severity.ERROR for p in self.problems[before:])
+        wrong = self._given_up or any(p.severity is Severity.ERROR for p in self.problems[before:])
         if root.value is None and not raw.broken:
             return
         lines = self._text.lines[raw.first - 1 : raw.last] if raw.broken else ()
         kind, name = guess_identity(root.value, lines)
         if kind is not None and name is not None:
-            yield self._document(kind, name, root, raw, valid)
+            yield self._document(kind, name, root, raw, valid=self._text.exact and not wrong)
 
     def _check(self, root: Node, known: set[Path], schemas: SchemaSet) -> None:
-        if len(self.problems) >= MAX_PROBLEMS:
-            self.add(root.line, root.column, (), "not checked, after so many problems; correct those first")
+        if self._given_up:
             return
         kind, findings = examine_header(root.value)
         found = list(findings)
@@ -177,7 +184,7 @@ class _File:
                 line, column = root.locate(finding.path, key=finding.at_key)
                 self.add(line, column, finding.path, finding.message, finding.severity)
 
-    def _document(self, kind: Kind, name: str, root: Node, raw: RawDocument, valid: bool) -> Document:
+    def _document(self, kind: Kind, name: str, root: Node, raw: RawDocument, *, valid: bool) -> Document:
         value: Mapping[str, Any] = root.value if isinstance(root.value, dict) else {}
         metadata = value.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}

@@ -64,7 +64,9 @@ def validate_value(validator: Any, value: Any, written: Written | None = None) -
     """What is wrong with a value, by a validator of `schemawords.compile_schema`; each finding once."""
     errors = validator.iter_errors(value)
     found = (finding for error in errors for finding in _findings(error, written or (lambda _: "")))
-    return tuple(dict.fromkeys(islice(found, MAX_FINDINGS)))
+    told = tuple(dict.fromkeys(islice(found, MAX_FINDINGS)))
+    more = Finding(path=(), message="has more problems; correct these first", at_key=True)
+    return (*told, *(more for _ in islice(found, 1)))
 
 
 def _read_only(document: Mapping[str, Any], schema: Mapping[str, Any], path: Path) -> Iterator[Finding]:

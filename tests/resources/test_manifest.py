@@ -15,6 +15,7 @@ from reconciler.adapters.schema_files import load_schemas
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import MAX_PROBLEMS, ParsedFile, parse_manifest
 from reconciler.resources.problems import Finding, render, summary
+from reconciler.resources.validation import MAX_FINDINGS
 
 BAD = Path(__file__).parent.parent / "fixtures" / "bad_manifests"
 VM = "apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata: {name: %s}\nspec: {cpu: {cores: 1}, memory: 1Gi}\n"
@@ -201,16 +202,25 @@ def test_100_000_nested_brackets_are_one_problem() -> None:
         assert message == f"{path}:1:65: lists and maps are nested more than 64 deep here"
 
 
-def test_a_megabyte_of_mistakes_is_given_up_in_time() -> None:
-    text = (
-        "---\nkind: VirtualMachine\napiVersion: vcl/v1\nmetadata: {name: a}\nspec: {a1: 1, b2: 2, c3: 3}\n"
-        * 10_000
-    )
+@pytest.mark.parametrize(
+    "text",
+    [
+        "---\nkind: Node\napiVersion: vcl/v1\nmetadata: {name: a}\nspec: {a1: 1, b2: 2}\n" * 10_000,
+        "- {<<: 1, a: 1, a: 2}\n" * 20_000,
+        "--- {}\n" * 20_000,
+    ],
+)
+def test_a_file_of_endless_mistakes_is_given_up_with_a_word(text: str) -> None:
     parsed = parse(text)
-    assert len(parsed.errors) >= MAX_PROBLEMS
+    assert len(parsed.errors) == MAX_PROBLEMS + 1
+    assert parsed.errors[-1].message == "there are more problems from here on; correct those above first"
     assert not any(document.valid for document in parsed.documents)
-    fields = "".join(f"  field{n}: 1\n" for n in range(60_000))
-    assert len(parse(spec(fields)).errors) <= MAX_PROBLEMS
+
+
+def test_one_document_of_endless_mistakes_is_given_up_with_a_word() -> None:
+    parsed = parse(spec("".join(f"  field{n}: 1\n" for n in range(60_000))))
+    assert len(parsed.errors) == MAX_FINDINGS + 1
+    assert parsed.errors[0].message == "has more problems; correct these first"
 
 
 def test_a_valid_document_after_too_many_problems_does_not_count_as_checked() -> None:
