@@ -101,14 +101,14 @@ def prepare(path: Path, *, timeout: float, mounts: Path = MOUNTS) -> StoreFile:
         raise translate_os(error, path) from error
     if not stat.S_ISREG(found.st_mode):
         raise StoreUnavailable(f"the store {path} is not a regular file", cure="correct the path")
-    if not os.access(path, os.R_OK | os.W_OK):
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
         raise StoreUnavailable(
             f"the store {path} cannot be read and written by this user or on this mount",
             cure="look at its owner and mode, and whether its file system is mounted read-only",
         )
     while True:
         try:
-            with closing(_connect(path, busy_ms=READ_BUSY_MS)) as connection:
+            with closing(_connect(path, busy_ms=BUSY_MS)) as connection:
                 _initialise(connection, path)
             return StoreFile(path=path, device=found.st_dev, inode=found.st_ino)
         except sqlite3.Error as error:

@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 
 LOG_BYTES = 64 * 2**20
 CLOSE_TIMEOUT = 5.0
+OPEN_GRACE = 0.5
+"""Seconds for a worker thread to say by itself why it could not open the file in time."""
 READ_TIMEOUT = 2.0
 MAX_UNKNOWN = 10_000
 
@@ -76,7 +78,7 @@ class SqliteStore:
         network file system, missing rights, a full disk, and a damaged, foreign or newer file.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout + OPEN_GRACE):
                 file = await in_thread(
                     lambda: prepare(path, timeout=timeout, mounts=mounts), name="vcl-store-open"
                 )

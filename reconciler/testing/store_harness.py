@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,12 +22,10 @@ from reconciler.resources.transactions import (
 )
 from reconciler.testing.linearizability import ListCall, Operation, TxnCall
 
-_ids = itertools.count(1)
-
 
 def new_id() -> str:
-    """An id that no other transaction of this process has."""
-    return f"txn-{next(_ids)}"
+    """An id that no other transaction has, in whatever process and run."""
+    return str(uuid.uuid4())
 
 
 def txn(
