@@ -32,8 +32,10 @@ from reconciler.loops.writer import Writer
 from reconciler.ports.controller import Controller, ControllerContext
 from reconciler.ports.disks import DiskBackend
 from reconciler.resources import keys
+from reconciler.resources.crosscheck import KnownObjects
 from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import DirectoryPool, PoolType, StoragePoolSpec
+from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import ParsedFile, parse_manifest
 from reconciler.resources.records import STORE_SCHEMA
 from vcld.config import Config
@@ -76,6 +78,8 @@ def build_node(
     views = Views(cache)
     events = EventRecorder(name, cache, writer, CLOCK)
     controllers = build_controllers(config, name, begun.cluster.uid)
+    if "default" not in config.pools:
+        config.images_path.mkdir(parents=True, exist_ok=True, mode=0o711)
     pools = Pools(views, partial(make_backend, config), builtin_pools(config))
     context = NodeContext(
         node=name,
@@ -106,7 +110,7 @@ def build_node(
         pools=pools,
         agent=agent,
         reporter=NodeReporter(context, agent, node_facts(config)),
-        manifests=build_manifests(config, directory, views, writer),
+        manifests=build_manifests(config, directory, views, writer, known_objects(config, name)),
         directory=directory,
     )
 
@@ -123,7 +127,11 @@ def node_facts(config: Config) -> NodeFacts:
 
 
 def build_manifests(
-    config: Config, directory: LocalManifestDirectory, views: Views, writer: Writer
+    config: Config,
+    directory: LocalManifestDirectory,
+    views: Views,
+    writer: Writer,
+    builtin: KnownObjects,
 ) -> ManifestSync:
     """The loop that follows the manifest directory."""
     schemas = load_schemas()
@@ -140,8 +148,18 @@ def build_manifests(
             clock=CLOCK,
             ids=IDS,
             parse=parse,
+            builtin=builtin,
         )
     )
+
+
+def known_objects(config: Config, node: str) -> KnownObjects:
+    """What manifests may refer to although no manifest defines it."""
+    names = {
+        Kind.STORAGE_POOL: frozenset(builtin_pools(config)),
+        Kind.NODE: frozenset({node}),
+    }
+    return KnownObjects(names=names, controllers=frozenset(config.controllers))
 
 
 def build_controllers(config: Config, node: str, cluster_uid: str) -> dict[str, Controller]:

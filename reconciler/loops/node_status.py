@@ -27,6 +27,9 @@ from reconciler.resources.status import (
 log = logging.getLogger(__name__)
 
 INTERVAL = 10.0
+UNREADY_INTERVAL = 1.0
+"""Seconds between reports; more often while the node is not ready, since VMs may be waiting for it."""
+
 FREE_STEP = 256 * 2**20
 """A pool's free space is reported in steps of this many bytes, so that a busy disk is not a busy store."""
 
@@ -52,14 +55,15 @@ class NodeReporter:
     async def run(self) -> None:
         """Report for ever."""
         while True:
+            ready = False
             try:
-                await self.step()
+                ready = await self.step()
             except StoreError as error:
                 log.warning("node %s: its status is not written: %s", self._context.node, error)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(INTERVAL if ready else UNREADY_INTERVAL)
 
-    async def step(self) -> None:
-        """One report. Raises StoreError."""
+    async def step(self) -> bool:
+        """One report; whether the node is ready. Raises StoreError."""
         puts: dict[str, bytes] = {}
         node = keys.node_status(Kind.NODE, self._context.node)
         status = await self._node(self._context.views.record(node, NodeStatus))
@@ -72,6 +76,7 @@ class NodeReporter:
         if puts:
             guards = (keys.SCHEMA, keys.session(self._context.node))
             await self._context.writer.commit(puts=puts, guards=guards, wait=False)
+        return status.ready
 
     async def _node(self, before: NodeStatus | None) -> NodeStatus:
         answers = {name: await self._ask(c) for name, c in sorted(self._context.controllers.items())}
