@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 
 from reconciler.domainxml.draft import Draft
 from reconciler.domainxml.elements import (
     child,
     children,
     drop,
-    ensure,
     in_bytes,
     number,
     put,
+    section,
     set_memory,
+    text_of,
     whole_mib,
 )
 from reconciler.resources.quantity import format_bytes
@@ -31,7 +33,7 @@ _TOPOLOGY = ("sockets", "dies", "clusters", "cores", "threads")
 def vcpus(draft: Draft) -> None:
     """`cpu.cores` vCPUs at start. A larger maximum in the user's XML (room for hot-plug) stays."""
     root, cores = draft.root, draft.spec.cpu.cores
-    element = ensure(root, "vcpu")
+    element = section(root, "vcpu")
     most = number(element.text)
     before = number(element.get("current")) or most
     if most is not None and most > cores and element.get("current") is not None:
@@ -57,7 +59,7 @@ def _fit_topology(root: ET.Element, most: int) -> None:
     if most % rest == 0:
         topology.attrib["cores"] = str(most // rest)
     else:
-        ensure(root, "cpu").remove(topology)
+        section(root, "cpu").remove(topology)
 
 
 def model(draft: Draft) -> str:
@@ -69,38 +71,39 @@ def model(draft: Draft) -> str:
     root, emulated = draft.root, draft.host.virtualization == "qemu"
     asked = draft.spec.cpu.model
     if asked is None and draft.own:
-        if emulated:
-            _without_passthrough(root)
+        _fit_emulation(root, emulated)
         return ""
     if asked is None:
         asked = "maximum" if emulated else "host-model"
     if emulated and asked == "host-passthrough":
-        asked = "maximum"  # there is no host CPU to pass through
-    cpu = ensure(root, "cpu")
+        asked = "maximum"
+    cpu = section(root, "cpu")
     drop(cpu, "model", "vendor", "feature")
     cpu.attrib.clear()
     if asked in _MODES:
         cpu.attrib["mode"] = asked
     else:
         cpu.attrib.update({"mode": "custom", "match": "exact"})
-        chosen = put(cpu, "model", asked)
-        chosen.attrib["fallback"] = "forbid"
-    _without_passthrough(root, emulated=emulated or asked != "host-passthrough")
+        put(cpu, "model", asked).attrib["fallback"] = "forbid"
+    _fit_emulation(root, emulated)
     return asked
 
 
-def _without_passthrough(root: ET.Element, *, emulated: bool = True) -> None:
-    """libvirt refuses host-passthrough, and what belongs to it, under emulation."""
+def _fit_emulation(root: ET.Element, emulated: bool) -> None:
+    """Without KVM there is no host CPU to pass through, nor to compare a model with."""
     cpu = child(root, "cpu")
-    if cpu is None or not emulated:
+    if cpu is None:
         return
-    if cpu.get("mode") == "host-passthrough":
+    if emulated and cpu.get("mode") == "host-passthrough":
         cpu.attrib["mode"] = "maximum"
         cpu.attrib.pop("check", None)
-    for tag in ("cache", "maxphysaddr"):
-        for element in list(children(cpu, tag)):
-            if element.get("mode") == "passthrough":
-                cpu.remove(element)
+    if emulated and child(cpu, "model") is not None:
+        cpu.attrib["check"] = "none"
+    if cpu.get("mode") != "host-passthrough":
+        for tag in ("cache", "maxphysaddr"):
+            for element in list(children(cpu, tag)):
+                if element.get("mode") == "passthrough":
+                    cpu.remove(element)
 
 
 def memory(draft: Draft) -> None:
@@ -108,33 +111,41 @@ def memory(draft: Draft) -> None:
     root, wanted = draft.root, whole_mib(draft.spec.memory)
     before = in_bytes(child(root, "memory"))
     if before is None or whole_mib(before) != wanted:
-        set_memory(root, "memory", wanted)
-        set_memory(root, "currentMemory", wanted)
+        set_memory(section(root, "memory"), wanted)
+        set_memory(section(root, "currentMemory"), wanted)
     _fit_numa(draft, wanted)
 
 
 def _fit_numa(draft: Draft, wanted: int) -> None:
-    """libvirt takes the sum of the NUMA cells for the memory: it must be the one that was asked for."""
+    """libvirt takes the sum of NUMA cells and memory devices for the memory: it must be what was asked."""
     cells = list(children(child(draft.root, "cpu", "numa"), "cell"))
-    cores = draft.spec.cpu.cores
-    if len(cells) == 1:
+    if not cells:
+        return
+    cores = number(text_of(child(draft.root, "vcpu"))) or 1
+    modules = sum(_module_sizes(draft.root))
+    if len(cells) == 1 and modules < wanted:
         if cells[0].get("cpus") is not None:
             cells[0].attrib["cpus"] = "0" if cores == 1 else f"0-{cores - 1}"
-        cells[0].attrib.update({"memory": str(wanted // 1024), "unit": "KiB"})
+        cells[0].attrib.update({"memory": str((wanted - modules) // 1024), "unit": "KiB"})
         return
-    sizes = [_cell_memory(cell) for cell in cells]
-    total = sum(size or 0 for size in sizes)
-    if cells and whole_mib(total) != wanted:
+    total = modules + sum(_cell_memory(cell) or 0 for cell in cells)
+    if whole_mib(total) != wanted:
         raise draft.refuse(
-            f"the NUMA cells hold {format_bytes(total)}, but spec.memory is {format_bytes(wanted)}",
+            f"NUMA cells and memory devices add up to {format_bytes(total)}, not to spec.memory, "
+            f"{format_bytes(wanted)}",
             at=cells[0],
             cure="make the two agree",
         )
     for cell in cells:
         last = max((int(n) for n in re.findall(r"[0-9]{1,9}", cell.get("cpus", ""))), default=0)
         if last >= cores:
-            message = f"a NUMA cell has CPU {last}, but spec.cpu.cores is {cores} (0 to {cores - 1})"
+            message = f"a NUMA cell has CPU {last}, but spec.cpu.cores is {cores} (CPUs 0 to {cores - 1})"
             raise draft.refuse(message, at=cell, cure="make the two agree")
+
+
+def _module_sizes(root: ET.Element) -> Iterator[int]:
+    for module in children(child(root, "devices"), "memory"):
+        yield in_bytes(child(module, "target", "size")) or 0
 
 
 def _cell_memory(cell: ET.Element) -> int | None:

@@ -25,7 +25,8 @@ SEED_ALIAS = "ua-cloud-init"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """One disk to lay over or add. `name` of the spec; `serial` and `alias` inside the domain."""
+    """One disk to lay over or add. `name` of the spec; `serial` and `alias` inside the domain. The seed has
+    neither name nor serial: no disk of the user's is ever taken for it by those."""
 
     name: str
     serial: str
@@ -33,9 +34,8 @@ class _Wanted:
     path: str
     format: DiskFormat
     read_only: bool
-    bus: DiskBus
+    bus: str
     cache: DiskCache | None
-    cdrom: bool = False
 
 
 def overlay_disks(draft: Draft) -> None:
@@ -64,17 +64,17 @@ def add_seed(draft: Draft) -> None:
     the first disk, for which the guest surely has a driver (many cloud kernels have none for SATA)."""
     if draft.spec.cloud_init is None:
         return
-    bus = draft.spec.disks[0].bus if draft.spec.disks else DiskBus.VIRTIO
+    fixed = (disk for disk in children(draft.devices, "disk") if disk.get("device", "disk") == "disk")
+    bus = next((_attribute(disk, "target", "bus") for disk in fixed), None)
     wanted = _Wanted(
         name="",
-        serial="cloud-init",
+        serial="",
         alias=SEED_ALIAS,
         path=draft.paths.seed_image,
         format=DiskFormat.RAW,
         read_only=True,
-        bus=bus,
+        bus=bus if bus in ("scsi", "sata", "ide") else "virtio",
         cache=None,  # it may lie on a tmpfs, which has no direct I/O
-        cdrom=bus is DiskBus.SATA,
     )
     found = _find(draft, wanted, set())
     if found is None:
@@ -92,7 +92,7 @@ def _wanted(attached: AttachedDisk, disk: Disk) -> _Wanted:
         path=attached.path,
         format=attached.format,
         read_only=attached.read_only or disk.read_only,
-        bus=disk.bus,
+        bus=disk.bus.value,
         cache=disk.cache,
     )
 
@@ -142,7 +142,7 @@ def local_path(disk: ET.Element) -> str | None:
 
 
 def _append(draft: Draft, wanted: _Wanted) -> ET.Element:
-    disk = ET.Element("disk", {"type": "file", "device": "cdrom" if wanted.cdrom else "disk"})
+    disk = ET.Element("disk", {"type": "file", "device": "disk"})
     driver = add(disk, "driver", {"name": "qemu", "type": wanted.format.value})
     if wanted.cache is not None:
         driver.attrib["cache"] = wanted.cache.value
@@ -151,8 +151,8 @@ def _append(draft: Draft, wanted: _Wanted) -> ET.Element:
     driver.attrib["error_policy"] = "stop"  # a storage stall pauses the guest, it does not break its files
     add(disk, "source")
     taken = {_attribute(other, "target", "dev") or "" for other in children(draft.devices, "disk")}
-    dev = next_target(_PREFIX[wanted.bus.value], taken)
-    add(disk, "target", {"dev": dev, "bus": wanted.bus.value})
+    dev = next_target(_PREFIX[wanted.bus], taken)
+    add(disk, "target", {"dev": dev, "bus": wanted.bus})
     _insert(draft, disk, "disk")
     _lay_over(draft, disk, wanted)
     return disk
@@ -185,24 +185,26 @@ def _lay_over(draft: Draft, disk: ET.Element, wanted: _Wanted) -> None:
     if wanted.cache not in (None, DiskCache.NONE):
         driver.attrib["cache"] = wanted.cache.value
     _set_bus(draft, disk, wanted)
-    if child(disk, "serial") is None:
+    if wanted.serial and child(disk, "serial") is None:
         put(disk, "serial", wanted.serial)
     if not (_attribute(disk, "alias", "name") or "").startswith("ua-"):
         ensure(disk, "alias").attrib["name"] = wanted.alias
     if wanted.read_only:
         ensure(disk, "readonly")
+        if _attribute(disk, "target", "bus") in ("sata", "ide") and disk.get("device", "disk") == "disk":
+            disk.attrib["device"] = "cdrom"  # libvirt has no read-only disks on these
 
 
 def _set_bus(draft: Draft, disk: ET.Element, wanted: _Wanted) -> None:
     """A bus other than the default overrules the user's XML; its address belonged to the old one."""
     target = ensure(disk, "target")
-    if wanted.bus is DiskBus.VIRTIO or target.get("bus") == wanted.bus.value:
+    if wanted.bus == DiskBus.VIRTIO or target.get("bus") == wanted.bus:
         return
     others = {_attribute(d, "target", "dev") or "" for d in children(draft.devices, "disk") if d is not disk}
-    prefix = _PREFIX[wanted.bus.value]
+    prefix = _PREFIX[wanted.bus]
     if not target.get("dev", "").startswith(prefix):
         target.attrib["dev"] = next_target(prefix, others)
-    target.attrib["bus"] = wanted.bus.value
+    target.attrib["bus"] = wanted.bus
     drop(disk, "address")
 
 

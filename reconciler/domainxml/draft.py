@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.domainxml.elements import ensure
+from reconciler.domainxml.elements import section
 from reconciler.domainxml.host import GuestPaths, HostProfile
 from reconciler.domainxml.parse import Document, DomainXmlInvalid, parse
 from reconciler.resources.domains import StartRequest
@@ -89,7 +89,7 @@ class Draft:
 
     @property
     def devices(self) -> ET.Element:
-        return ensure(self.root, "devices")
+        return section(self.root, "devices")
 
     def refuse(
         self, message: str, *, at: ET.Element | None = None, reason: Reason = "InvalidSpec", cure: str = ""

@@ -36,6 +36,36 @@ _UNITS = {
 
 MIB = 2**20
 
+_ORDER = (
+    "name",
+    "uuid",
+    "genid",
+    "title",
+    "description",
+    "metadata",
+    "maxMemory",
+    "memory",
+    "currentMemory",
+    "memoryBacking",
+    "vcpu",
+    "vcpus",
+    "iothreads",
+    "cputune",
+    "numatune",
+    "resource",
+    "sysinfo",
+    "os",
+    "features",
+    "cpu",
+    "clock",
+    "on_poweroff",
+    "on_reboot",
+    "on_crash",
+    "pm",
+    "devices",
+)
+"""libvirt prints a domain's parts in this order; its schema takes most of them in any, but not all."""
+
 
 def children(parent: ET.Element | None, tag: str) -> Iterator[ET.Element]:
     """The direct children of that name, in order."""
@@ -59,9 +89,24 @@ def ensure(parent: ET.Element, *path: str) -> ET.Element:
     return parent
 
 
+def section(root: ET.Element, tag: str) -> ET.Element:
+    """The part of a domain of that name; a missing one is made where libvirt would print it."""
+    found = next(children(root, tag), None)
+    if found is None:
+        found = ET.Element(tag)
+        before = _ORDER[: _ORDER.index(tag)]
+        places = [i for i, element in enumerate(root) if element.tag in before]
+        root.insert(places[-1] + 1 if places else 0, found)
+    return found
+
+
 def put(parent: ET.Element, tag: str, text: str) -> ET.Element:
     """Make the child of that name hold exactly this text; its attributes stay."""
-    element = ensure(parent, tag)
+    return fill(ensure(parent, tag), text)
+
+
+def fill(element: ET.Element, text: str) -> ET.Element:
+    """Make an element hold exactly this text; its attributes stay."""
     for inner in list(element):
         element.remove(inner)
     element.text = text
@@ -109,6 +154,6 @@ def whole_mib(value: int) -> int:
     return -(-value // MIB) * MIB
 
 
-def set_memory(parent: ET.Element, tag: str, value: int) -> None:
-    """<tag unit='KiB'> holding `value` bytes, a multiple of 1 KiB."""
-    put(parent, tag, str(value // 1024)).attrib["unit"] = "KiB"
+def set_memory(element: ET.Element, value: int) -> None:
+    """Make it hold `value` bytes, a multiple of 1 KiB, in KiB."""
+    fill(element, str(value // 1024)).attrib["unit"] = "KiB"

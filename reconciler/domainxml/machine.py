@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 
 from reconciler.domainxml.draft import Draft
-from reconciler.domainxml.elements import child, children, drop, ensure, put
+from reconciler.domainxml.elements import child, children, drop, ensure, fill, put, section
 from reconciler.resources.virtualmachine import Boot, Firmware, VirtualMachineSpec
 
 _DEFAULT_MACHINE = VirtualMachineSpec.__dataclass_fields__["machine"].default
@@ -31,16 +31,16 @@ def identify(draft: Draft) -> None:
         raise draft.refuse(f"<domain type='{kind}'>: vcl runs only 'kvm' and 'qemu' domains", at=root)
     root.attrib.pop("id", None)
     root.attrib["type"] = draft.host.virtualization
-    put(root, "name", request.name)
-    put(root, "uuid", request.uid)
+    fill(section(root, "name"), request.name)
+    fill(section(root, "uuid"), request.uid)
     for entry in children(child(root, "sysinfo", "system"), "entry"):
         if entry.get("name") == "uuid":
             entry.text = request.uid  # libvirt refuses a UUID there that differs from the domain's
-    put(root, "on_poweroff", "destroy")
-    put(root, "on_reboot", "restart")
+    fill(section(root, "on_poweroff"), "destroy")
+    fill(section(root, "on_reboot"), "restart")
     crash = child(root, "on_crash")
     if crash is None or (crash.text or "").strip() not in _CRASH_ACTIONS:
-        put(root, "on_crash", "destroy")
+        fill(section(root, "on_crash"), "destroy")
     _set_emulator(draft)
 
 
@@ -60,12 +60,12 @@ def boot(draft: Draft) -> str:
     """Machine type, firmware and direct kernel boot; the canonical machine type."""
     root, spec = draft.root, draft.spec
     if child(root, "os") is None:
-        ensure(root, "features", "acpi")  # without it no guest hears a request to power off
-        ensure(root, "features", "apic")
+        ensure(section(root, "features"), "acpi")  # without it no guest hears a request to power off
+        ensure(section(root, "features"), "apic")
         had_type = False
     else:
         had_type = child(root, "os", "type") is not None
-    kind = ensure(root, "os", "type")
+    kind = ensure(section(root, "os"), "type")
     if (kind.text or "hvm").strip() != "hvm":
         raise draft.refuse(f"<os><type>{kind.text}: vcl runs only 'hvm' guests", at=kind)
     kind.text = "hvm"
@@ -79,7 +79,7 @@ def boot(draft: Draft) -> str:
         _set_uefi(draft)
     _own_nvram(draft)
     if spec.boot is not None:
-        _set_kernel(ensure(root, "os"), spec.boot)
+        _set_kernel(section(root, "os"), spec.boot)
     return machine
 
 
@@ -102,7 +102,7 @@ def _family(machine: str) -> str:
 
 def _set_uefi(draft: Draft) -> None:
     """Explicit paths, so that every node uses what the profile says; the user's own UEFI set-up stays."""
-    os = ensure(draft.root, "os")
+    os = section(draft.root, "os")
     loader = child(os, "loader")
     if os.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash"):
         return
@@ -126,7 +126,7 @@ def _set_uefi(draft: Draft) -> None:
 
 def _own_nvram(draft: Draft) -> None:
     """Say where the UEFI variables are: what libvirt would choose dies with the node, and is no claim."""
-    os = ensure(draft.root, "os")
+    os = section(draft.root, "os")
     loader = child(os, "loader")
     flash = os.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash")
     stateless = loader is not None and loader.get("stateless") == "yes"

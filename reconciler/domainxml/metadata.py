@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.domainxml.elements import children, number
+from reconciler.domainxml.elements import children, number, section
 from reconciler.domainxml.parse import expand, parse
 
 NAMESPACE = "urn:vcl:domain:1"
@@ -61,14 +61,7 @@ def render(mark: Ownership) -> str:
 def put(root: ET.Element, mark: Ownership) -> None:
     """Replace any mark in the tree by this one; other metadata stays."""
     clear(root)
-    metadata = next(children(root, "metadata"), None)
-    if metadata is None:
-        metadata = ET.Element("metadata")
-        places = [
-            i for i, element in enumerate(root) if element.tag in ("name", "uuid", "title", "description")
-        ]
-        root.insert(places[-1] + 1 if places else 0, metadata)
-    metadata.append(_element(mark))
+    section(root, "metadata").append(_element(mark))
 
 
 def clear(root: ET.Element) -> None:
