@@ -7,6 +7,7 @@ thread. When the reader is slow, reading stops until it has caught up; nothing i
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from reconciler.adapters.libvirt import failures
 from reconciler.adapters.libvirt.domains import by_name
 from reconciler.adapters.libvirt.files import Files
 from reconciler.adapters.libvirt.link import Link
-from reconciler.adapters.libvirt.workers import Ticket
+from reconciler.adapters.libvirt.pool import close
 from reconciler.resources.errors import AlreadyExists, ControllerUnavailable, NotFound
 
 _CHUNK = 16 << 10
@@ -37,12 +38,12 @@ class LibvirtConsole:
 
     async def open(self, name: str, *, timeout: float) -> Stream:
         """See Console. NotFound when there is no such domain, or it has no console."""
-        loop = asyncio.get_running_loop()
-        return await self.link.run(
-            lambda connection, ticket: _open(connection, ticket, name, Stream(self.link, name, loop)),
-            timeout=timeout,
-            what=f"open the console of {name}",
+        await self.link.session(timeout=timeout)
+        console = Stream(self.link, name, asyncio.get_running_loop())
+        await self.link.off_loop(
+            lambda: _open(self.link, name, console), timeout=timeout, what=f"open the console of {name}"
         )
+        return console
 
     async def tail(self, name: str, limit: int, *, timeout: float) -> bytes:
         """See Console."""
@@ -67,14 +68,14 @@ class Stream:
         self._buffer = bytearray()
         self._ended = False
         self._paused = False
-        self._wanted = _READABLE | _ENDED
         self._changed = asyncio.Event()
+        self._connection: libvirt.virConnect | None = None
         self._stream: libvirt.virStream | None = None
 
-    def attach(self, stream: libvirt.virStream) -> None:
-        """Take the open stream and begin to read. Raises libvirtError."""
-        self._stream = stream
-        stream.eventAddCallback(self._wanted, self._feed, None)
+    def attach(self, connection: libvirt.virConnect, stream: libvirt.virStream) -> None:
+        """Take the open stream and the connection that is its own; begin to read. Raises libvirtError."""
+        self._connection, self._stream = connection, stream
+        stream.eventAddCallback(_READABLE | _ENDED, self._feed, None)
 
     async def read(self) -> bytes:
         """See ConsoleStream."""
@@ -97,8 +98,8 @@ class Stream:
         rest = data
         deadline = self._loop.time() + _WRITE_SECONDS
         while rest:
-            sent = await self._link.run(
-                lambda _connection, _ticket, part=rest: self._send(part),  # type: ignore[misc]
+            sent = await self._link.off_loop(
+                functools.partial(self._send, rest),
                 timeout=max(0.1, deadline - self._loop.time()),
                 what=f"write to the console of {self._name}",
             )
@@ -113,8 +114,8 @@ class Stream:
         stream, self._stream = self._stream, None
         self._end()
         if stream is not None:
-            await self._link.run(
-                lambda _connection, _ticket: _close(stream),
+            await self._link.off_loop(
+                functools.partial(_close, self._connection, stream),
                 timeout=_WRITE_SECONDS,
                 what=f"close the console of {self._name}",
             )
@@ -129,8 +130,8 @@ class Stream:
     async def _want(self, events: int) -> None:
         stream = self._stream
         if stream is not None:
-            await self._link.run(
-                lambda _connection, _ticket: stream.eventUpdateCallback(events),
+            await self._link.off_loop(
+                functools.partial(stream.eventUpdateCallback, events),
                 timeout=_WRITE_SECONDS,
                 what=f"read the console of {self._name}",
             )
@@ -167,18 +168,21 @@ class Stream:
             self._stream = None
 
 
-def _open(connection: libvirt.virConnect, ticket: Ticket, name: str, console: Stream) -> Stream:
-    domain = by_name(connection, name)
-    if domain is None or not domain.isActive():
-        raise NotFound(f"libvirt runs no domain called {name}", cure="look at its state: vcl get vms")
-    ticket.step()
-    stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+def _open(link: Link, name: str, console: Stream) -> None:
+    connection = link.connect()
     try:
-        domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_SAFE)
-    except libvirt.libvirtError as error:
-        raise _refused(error, name) or error from error
-    console.attach(stream)
-    return console
+        domain = by_name(connection, name)
+        if domain is None or not domain.isActive():
+            raise NotFound(f"libvirt runs no domain called {name}", cure="look at its state: vcl get vms")
+        stream = connection.newStream(libvirt.VIR_STREAM_NONBLOCK)
+        try:
+            domain.openConsole(None, stream, libvirt.VIR_DOMAIN_CONSOLE_SAFE)
+        except libvirt.libvirtError as error:
+            raise _refused(error, name) or error from error
+        console.attach(connection, stream)
+    except BaseException:
+        close(connection)
+        raise
 
 
 def _refused(error: libvirt.libvirtError, name: str) -> AlreadyExists | NotFound | None:
@@ -192,13 +196,10 @@ def _refused(error: libvirt.libvirtError, name: str) -> AlreadyExists | NotFound
     return None
 
 
-def _close(stream: libvirt.virStream) -> None:
-    try:
-        stream.eventRemoveCallback()
-    except libvirt.libvirtError as error:
-        # It had ended by itself, and its callback went with it.
-        failures.text(error)
-    try:
-        stream.abort()
-    except libvirt.libvirtError as error:
-        failures.text(error)
+def _close(connection: libvirt.virConnect, stream: libvirt.virStream) -> None:
+    for step in (stream.eventRemoveCallback, stream.abort):
+        try:
+            step()
+        except libvirt.libvirtError as error:
+            failures.ignore(error, "closing a console")  # it had ended by itself
+    close(connection)

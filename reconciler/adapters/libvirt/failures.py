@@ -6,12 +6,15 @@ the connection broke says nothing about what libvirtd did, or will do (SAFETY ru
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 
 import libvirt
 
 from reconciler.resources.errors import ControllerError, ControllerUnavailable, NotFound, StartFailed
+
+log = logging.getLogger(__name__)
 
 _CONNECTION_DOMAINS = frozenset(
     (libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE, libvirt.VIR_FROM_POLKIT, libvirt.VIR_FROM_AUTH)
@@ -118,14 +121,15 @@ def text(error: libvirt.libvirtError) -> str:
     return message
 
 
-def is_answer(error: libvirt.libvirtError, connection: libvirt.virConnect) -> bool:
+def is_answer(error: libvirt.libvirtError) -> bool:
     """Whether libvirtd itself said this, so that the call is over."""
-    if error.get_error_domain() in _CONNECTION_DOMAINS or error.get_error_code() in _CONNECTION_CODES:
-        return False
-    try:
-        return bool(connection.isAlive() == 1)
-    except libvirt.libvirtError:
-        return False
+    made_here = error.get_error_domain() in _CONNECTION_DOMAINS
+    return not made_here and error.get_error_code() not in _CONNECTION_CODES
+
+
+def ignore(error: libvirt.libvirtError, doing: str) -> None:
+    """For steps of a clean-up that may find the work done: kept for those who debug."""
+    log.debug("libvirt: %s: %s", doing, text(error))
 
 
 def is_missing(error: libvirt.libvirtError) -> bool:

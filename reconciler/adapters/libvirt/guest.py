@@ -65,7 +65,7 @@ def _addresses(
                 domain.agentSetResponseTimeout(_AGENT_SECONDS, 0)
             found = usable(domain.interfaceAddresses(source))
         except libvirt.libvirtError as error:
-            if failures.is_missing(error) or not failures.is_answer(error, connection):
+            if failures.is_missing(error) or not failures.is_answer(error):
                 raise
             continue  # this source cannot tell: no agent, no libvirt network
         if found:

@@ -52,8 +52,9 @@ class Hints:
         self._loop = loop
 
     def reader(self) -> Reader:
-        """A new reader; it hears what happens from now on."""
+        """A new reader: to look at everything is the first it hears, and then what happens from now on."""
         reader = Reader()
+        reader.put(_EVERYTHING)
         self._readers.add(reader)
         return reader
 

@@ -23,7 +23,7 @@ from reconciler.adapters.libvirt.files import Files
 from reconciler.adapters.libvirt.hints import Ends, Hints
 from reconciler.adapters.libvirt.link import Link, Session
 from reconciler.adapters.libvirt.options import Options
-from reconciler.adapters.libvirt.outstanding import Call, Outstanding
+from reconciler.adapters.libvirt.outstanding import Call, Epoch, Outstanding
 from reconciler.adapters.libvirt.processes import Processes
 from reconciler.adapters.libvirt.workers import Ticket
 from reconciler.domainxml.build import build
@@ -86,7 +86,7 @@ class Lifecycle:
         """See ResourceController. A domain that is only defined and does not run is Gone."""
         session = await self.link.session(timeout=timeout)
         return await self.link.run(
-            lambda connection, _: self._observe(session, name, uid.lower()),
+            lambda connection, _: self._observe(connection, session.epoch, name, uid.lower()),
             timeout=timeout,
             what=f"look at {name}",
             session=session,
@@ -151,10 +151,9 @@ class Lifecycle:
 
     # On worker threads from here on.
 
-    def _observe(self, session: Session, name: str, uid: str) -> Observed | Gone:
-        connection = session.connection
+    def _observe(self, connection: libvirt.virConnect, epoch: Epoch, name: str, uid: str) -> Observed | Gone:
         # Before the look: a creation that ends between the look and this would be missed by both.
-        why = self.outstanding.why_unknown(name=name, uid=uid, epoch=session.epoch)
+        why = self.outstanding.why_unknown(name=name, uid=uid, epoch=epoch)
         domain = by_name(connection, name)
         seen = self.reader.observe(domain) if domain is not None else None
         if seen is not None and domain is not None:
@@ -202,7 +201,7 @@ class Lifecycle:
         try:
             domain = connection.createXML(document, libvirt.VIR_DOMAIN_START_PAUSED)
         except libvirt.libvirtError as error:
-            if not failures.is_answer(error, connection):
+            if not failures.is_answer(error):
                 self.outstanding.lose(call)
                 raise
             raise self._refusal(connection, definition, error) from error
@@ -255,7 +254,7 @@ class Lifecycle:
                 asleep = state == libvirt.VIR_DOMAIN_PMSUSPENDED
                 domain.pMWakeup() if asleep else domain.resume()
         except libvirt.libvirtError as error:
-            if not failures.is_answer(error, connection):
+            if not failures.is_answer(error):
                 self.outstanding.lose(call)
             raise
 
@@ -270,9 +269,9 @@ class Lifecycle:
                 domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)
                 return
             except libvirt.libvirtError as error:
-                if not failures.is_answer(error, connection):
+                if not failures.is_answer(error):
                     raise
-                if failures.is_missing(error) or not domain.isActive():
+                if by_name(connection, name) is None:
                     return  # it was quicker than the agent's answer
         ticket.step()
         domain.shutdownFlags(_WITHOUT_AGENT)

@@ -12,10 +12,12 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from dataclasses import dataclass
 
 from reconciler.resources.errors import ControllerUnavailable
 
+_DYING_SECONDS = 2.0
 _DEAD = frozenset((b"Z", b"X"))
 
 
@@ -56,15 +58,20 @@ class Processes:
 
     def alive(self, uuid: str) -> tuple[Process, ...]:
         """The processes that may still write for this UUID; none is the proof that there is none. Raises
-        ControllerUnavailable while a QEMU is dying of which nothing else is known."""
-        with self._lock:
-            found = self._scan().get(uuid, ())
-            if not found and self._suspects:
+        ControllerUnavailable when, for two seconds, a QEMU is dying of which nothing else is known."""
+        deadline = time.monotonic() + _DYING_SECONDS
+        while True:
+            with self._lock:
+                found = self._scan().get(uuid, ())
+                suspects = self._suspects
+            if found or not suspects:
+                return found
+            if time.monotonic() > deadline:
                 raise ControllerUnavailable(
-                    f"QEMU process {self._suspects[0].pid} is ending, and it is not known whose it is",
+                    f"QEMU process {suspects[0].pid} is ending, and it is not known whose it is",
                     cure="wait; if it does not end, its storage hangs",
                 )
-            return found
+            time.sleep(_DYING_SECONDS / 40)
 
     def still(self, processes: tuple[Process, ...]) -> bool:
         """Whether these processes, and as many, run: cheaper than a scan."""

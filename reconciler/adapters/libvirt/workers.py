@@ -38,14 +38,13 @@ class Ticket:
     abandoned: bool = False
 
     def step(self) -> None:
-        """Raises Abandoned when the deadline has passed. After it returns, the step counts as begun."""
+        """Raises Abandoned when the deadline has passed."""
         with self.lock:
             if self.abandoned:
                 raise Abandoned
-            self.begun = True
 
     def abandon(self) -> bool:
-        """No further step begins; whether one had begun."""
+        """No further step begins; whether a thread has taken the work up."""
         with self.lock:
             self.abandoned = True
             return self.begun
@@ -129,6 +128,7 @@ def _perform(ticket: Ticket) -> None:
     failure: BaseException | None = None
     try:
         if not ticket.abandoned:
+            ticket.begun = True
             result = ticket.work(ticket)
     except Abandoned:
         return

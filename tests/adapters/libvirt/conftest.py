@@ -105,5 +105,3 @@ def foreign(libvirtd: Any) -> Iterator[Callable[[str], str]]:
     for identity in started:
         connection.lookupByUUIDString(identity).destroy()
     connection.close()
-
-
