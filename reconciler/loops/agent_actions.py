@@ -332,11 +332,13 @@ class Actions:
         self._event(job, "Paused", "suspended by `vcl pause`")
 
     async def _shutdown(self, job: Job) -> None:
-        now = self._context.clock.monotonic()
-        job.state.memory = replace(job.state.memory, stop_since=now)
+        now, memory = self._context.clock.monotonic(), job.state.memory
+        first = memory.stop_since is None
+        job.state.memory = replace(memory, stop_since=now if first else memory.stop_since, stop_asked=now)
         job.state.killed = True
         await job.controller.shutdown(job.name, timeout=self._context.deadlines.act)
-        self._event(job, "Stopping", "asked the guest to power off")
+        if first:
+            self._event(job, "Stopping", "asked the guest to power off")
 
     async def _destroy(self, job: Job, why: str) -> None:
         domain = job.view.observed

@@ -21,8 +21,8 @@ from reconciler.resources.status import Phase
 STOP_POLL = 1.0
 """Seconds between looks at a guest that was asked to power off."""
 
-IO_ERROR_RETRY = 10.0
-"""Seconds between attempts to resume a guest that an I/O error paused."""
+STOP_AGAIN = 10.0
+"""Seconds after which a guest is asked again: one that still boots hears no power button."""
 
 
 class Step(StrEnum):
@@ -66,6 +66,7 @@ class Memory:
     prepared: Prepared | None = None
     provisioning: bool = False
     stop_since: float | None = None
+    stop_asked: float = 0.0
     retry_at: float = 0.0
     resumed: str = ""
     resume_unknown: bool = False
@@ -272,6 +273,8 @@ def _stop(view: VmView, domain: Observed, why: str) -> Decision:
     left = memory.stop_since + view.grace - view.now
     if left <= 0:
         return _destroy(phase, f"the guest did not power off within {view.grace:.0f} s")
+    if view.now - memory.stop_asked >= STOP_AGAIN and domain.phase is DomainPhase.RUNNING:
+        return Decision(step=Step.SHUTDOWN, phase=phase, message=why)
     note = f"{why}; waiting for the guest to power off, {left:.0f} s left"
     return _wait(phase, note, view.now + min(left, STOP_POLL))
 

@@ -88,7 +88,7 @@ def place(
             else:
                 fits.append(node)
         if not fits:
-            reasons[vm.name] = "; ".join(rejected) or "the cluster has no nodes"
+            reasons[vm.name] = "; ".join(rejected) or "no node has reported yet"
             continue
         best = max(reversed(fits), key=lambda n: n.memory - used[n.name].memory)
         bindings[vm.name] = best.name

@@ -121,10 +121,16 @@ def test_a_guest_that_runs_without_its_clients_recorded_is_ended() -> None:
 def test_a_stop_asks_first_and_ends_after_the_grace_period() -> None:
     asked = view(desired=STOP, claim=MINE, observed=domain(), grace=10.0)
     assert decide(asked).step is Step.SHUTDOWN
-    waiting = decide(replace(asked, memory=Memory(stop_since=95.0)))
+    waiting = decide(replace(asked, memory=Memory(stop_since=95.0, stop_asked=95.0)))
     assert waiting.step is Step.WAIT
     assert "5 s left" in waiting.message
     assert decide(replace(asked, memory=Memory(stop_since=90.0))).step is Step.DESTROY
+
+
+def test_a_guest_that_did_not_hear_the_power_button_is_asked_again() -> None:
+    asked = view(desired=STOP, claim=MINE, observed=domain(), grace=60.0)
+    assert decide(replace(asked, memory=Memory(stop_since=80.0, stop_asked=95.0))).step is Step.WAIT
+    assert decide(replace(asked, memory=Memory(stop_since=80.0, stop_asked=90.0))).step is Step.SHUTDOWN
 
 
 def test_a_forced_stop_does_not_wait() -> None:
@@ -290,7 +296,8 @@ class World:
         self.domain = replace(self.domain, phase=DomainPhase.PAUSED, pause_reason=PauseReason.USER)
 
     def _do_shutdown(self) -> None:
-        self.memory = replace(self.memory, stop_since=self.now)
+        since = self.now if self.memory.stop_since is None else self.memory.stop_since
+        self.memory = replace(self.memory, stop_since=since, stop_asked=self.now)
         if self.random.random() < 0.5:
             self.domain, self.exit = None, ExitReason.SHUTDOWN
 
