@@ -135,6 +135,7 @@ class Manifests:
             except VclError:
                 self._sync.withdraw(key)
                 raise
+            self._sync.wake()
             await self._sync.round()
 
     async def files(self) -> tuple[FileReport, ...]:
@@ -229,6 +230,7 @@ class Manifests:
 
     async def _follow(self, taken: list[_Taken]) -> list[_Taken]:
         """Bring what was written into the store, and check that it is there."""
+        self._sync.wake()
         try:
             await self._sync.round()
         except VclError as error:

@@ -64,8 +64,9 @@ class CrossChecker:
 
     def _known(self) -> KnownObjects:
         names = {kind: set(self._views.names(kind)) for kind in Kind}
-        nodes = keys.node_status(Kind.NODE, "")
-        names[Kind.NODE] |= {item.key.removeprefix(nodes) for item in self._views.cache.prefix(nodes)}
+        for kind in (Kind.NODE, Kind.STORAGE_POOL):  # these may exist without a manifest
+            reported = keys.node_status(kind, "")
+            names[kind] |= {item.key.removeprefix(reported) for item in self._views.cache.prefix(reported)}
         for kind, builtin in self._builtin.names.items():
             names[kind] |= builtin
         return replace(self._builtin, names={kind: frozenset(found) for kind, found in names.items()})
