@@ -12,7 +12,8 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,8 +25,9 @@ from reconciler.resources.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-POLL = 0.2
-"""Seconds between looks for other processes' commits, while somebody watches."""
+POLL = 0.5
+"""Seconds between looks for other processes' commits, while somebody watches. Each look costs an idle host
+about a quarter of a millisecond."""
 
 T = TypeVar("T")
 
@@ -42,7 +44,7 @@ class Reader:
     def __init__(
         self, file: StoreFile, *, loop: asyncio.AbstractEventLoop, changed: Callable[[], None]
     ) -> None:
-        """`changed` is called in the event loop when somebody committed; only while `watchers` is not 0."""
+        """`changed` is called in the event loop when somebody committed, while inside `watching`."""
         self._file = file
         self._loop = loop
         self._changed = changed
@@ -51,7 +53,7 @@ class Reader:
         self._version = -1
         self._thread = threading.Thread(target=self._run, name="vcl-store-reader", daemon=True)
         self._stopping = False
-        self.watchers = 0
+        self._watchers = 0
         self.stopped = asyncio.Event()
 
     def start(self) -> None:
@@ -61,6 +63,16 @@ class Reader:
         """Refuse what waits, finish what runs, then set `stopped`."""
         self._stopping = True
         self._jobs.put(None)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Look for other processes' commits meanwhile; without watchers the thread sleeps."""
+        self._watchers += 1
+        self._jobs.put(None)
+        try:
+            yield
+        finally:
+            self._watchers -= 1
 
     async def read(self, query: Callable[[sqlite3.Connection], T], *, timeout: float) -> T:
         """The query's answer; StoreUnavailable after `timeout` seconds, or when SQLite fails."""
@@ -81,11 +93,11 @@ class Reader:
         return answer
 
     def _run(self) -> None:
-        poll_at = time.monotonic() + POLL
+        poll_at = time.monotonic()
         try:
             while not self._stopping:
-                self._next(max(0.0, poll_at - time.monotonic()))
-                if time.monotonic() >= poll_at:
+                self._next(max(0.0, poll_at - time.monotonic()) if self._watchers else None)
+                if self._watchers and time.monotonic() >= poll_at:
                     self._poll()
                     poll_at = time.monotonic() + POLL
         finally:
@@ -94,7 +106,8 @@ class Reader:
             self._disconnect()
             post(self._loop, self.stopped.set)
 
-    def _next(self, wait: float) -> None:
+    def _next(self, wait: float | None) -> None:
+        """Serve the next read; None waits for it without end."""
         try:
             job = self._jobs.get(timeout=wait)
         except queue.Empty:
@@ -114,8 +127,6 @@ class Reader:
 
     def _poll(self) -> None:
         """Look whether anybody committed. When that fails the watchers look too, and get the error."""
-        if self.watchers == 0:
-            return
         version = self._ask(data_version)
         if version != self._version:
             self._version = version if isinstance(version, int) else -1

@@ -130,8 +130,7 @@ class SqliteStore:
         """See Store.watch."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        self._reader.watchers += 1
-        try:
+        with self._reader.watching():
             while True:
                 moved = self._moved
                 result = await self._reader.read(
@@ -141,8 +140,6 @@ class SqliteStore:
                     return result
                 since = result.revision
                 await _wait_for(moved, deadline - loop.time())
-        finally:
-            self._reader.watchers -= 1
 
     async def resolve(self, txn_id: str, *, timeout: float = READ_TIMEOUT) -> Resolution:
         """See Store.resolve. Goes behind everything this process has asked for, under SQLite's write lock,
