@@ -42,22 +42,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except OSError as error:
         _drop_stdout()
-        return _fail(
-            f"{error.strerror or error}{_where(error)}; make room or check the rights, then try again"
-        )
+        where = f": {error.filename}" if error.filename else ""
+        complain(f"{error.strerror or error}{where}; make room or check the rights, then try again")
+        return 1
     return code
 
 
 def _run(argv: list[str]) -> int:
+    failed = 2 if argv[:1] == ["diff"] else 1  # diff's 1 means that there are differences
     try:
         session, rest = split_globals(argv)
-        result = _group().main(rest or ["--help"], prog_name="vcl", obj=session, standalone_mode=False)
+        group = _group()
+        # not group.main(): it would take broken pipes and Ctrl-C for itself
+        with group.make_context("vcl", rest or ["--help"], obj=session) as context:
+            result = group.invoke(context)
         return result if isinstance(result, int) else 0
+    except typer.Exit as done:
+        return done.exit_code
     except VclError as error:
         complain(error)
-        return 1
+        return failed
     except _CLICK_ERROR as error:
-        return _fail(_usage(error))
+        print(f"error: {_usage(error)}", file=sys.stderr)
+        return failed
     except (KeyboardInterrupt, typer.Abort):
         return 130
 
@@ -110,15 +117,6 @@ def _usage(error: Exception) -> str:
     command = context.command_path if context else "vcl"
     message = error.format_message() if hasattr(error, "format_message") else str(error)
     return f"{message.rstrip('.').replace(chr(10), ' ')}; see '{command} --help'"
-
-
-def _fail(message: str) -> int:
-    print(f"error: {message}", file=sys.stderr)
-    return 1
-
-
-def _where(error: OSError) -> str:
-    return f": {error.filename}" if error.filename else ""
 
 
 def _drop_stdout() -> None:

@@ -115,9 +115,8 @@ class _Attachment:
                     task.result()
             if typing.done():
                 return 0
-            raise Ended(
-                "the console was closed", cure="the VM has stopped or the daemon restarts; see 'vcl events'"
-            )
+            why = f": {self._why}" if self._why else ""
+            raise Ended(f"the console was closed{why}", cure="see 'vcl events' for what happened to the VM")
         finally:
             for task in (output, typing):
                 task.cancel()

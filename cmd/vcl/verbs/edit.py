@@ -138,10 +138,17 @@ def problem_header(found: Sequence[str]) -> bytes:
 
 
 def strip_header(text: bytes, header: bytes) -> bytes:
-    """The user's own bytes: leading lines that we had added are taken off, even if some were deleted."""
-    ours = set(header.splitlines())
+    """The user's own bytes. Our lines are taken off up to the last of them, also when an editor's
+    search-and-replace has changed some; without that last one, as far as they are ours still."""
+    if not header:
+        return text
     lines = text.splitlines(keepends=True)
-    while lines and ours and lines[0].rstrip(b"\r\n") in ours:
+    ours = header.splitlines()
+    marked = next((i for i, line in enumerate(lines) if not line.startswith(MARK.encode())), len(lines))
+    for index, line in enumerate(lines[:marked]):
+        if line.rstrip(b"\r\n") == ours[-1]:
+            return b"".join(lines[index + 1 :])
+    while lines and lines[0].rstrip(b"\r\n") in ours:
         lines.pop(0)
     return b"".join(lines)
 

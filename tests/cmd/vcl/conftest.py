@@ -107,6 +107,7 @@ class Api:
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     on_verb: Callable[[dict[str, Any], str], None] | None = None
     on_get: Callable[[str, str], None] | None = None
+    on_read: Callable[[], None] | None = None
     raw: web.Response | None = None
 
     def add(self, *items: dict[str, Any]) -> None:
@@ -118,7 +119,7 @@ class Api:
         return [(path, query, body) for used, path, query, body in self.asked if used == method]
 
     def app(self) -> web.Application:
-        app = web.Application(middlewares=[self._note])
+        app = web.Application(middlewares=[self._note], client_max_size=16 * 2**20)
         app.add_routes(
             [
                 web.get("/version", self._version),
@@ -218,6 +219,8 @@ class Api:
         return web.json_response({"items": [{"path": path, "objects": []} for path in self.files]})
 
     async def _read_file(self, request: web.Request) -> web.Response:
+        if self.on_read:
+            self.on_read()
         data = self.files.get(request.match_info["path"])
         return failure(404, "NotFound", "no such file") if data is None else web.Response(body=data)
 
