@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ctypes
 import dataclasses
 import os
 import re
@@ -58,6 +59,7 @@ _BINDS = {
     "run": "/run/libvirt",
 }
 _SOCKET_LIMIT = 107
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 class LibvirtdFailed(Exception):
@@ -228,18 +230,16 @@ class PrivateLibvirtd:
         else:
             command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", self._script()]
         with (self.dir / "libvirtd.log").open("ab") as log:
-            daemon = subprocess.Popen(
-                command,
+            keeper = [sys.executable, "-E", "-S", str(Path(__file__).resolve()), "keep", str(self.dir)]
+            subprocess.run(
+                [*keeper, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
                 cwd="/",
                 env=environment,
+                check=True,
             )
-        # The interpreter warns about children it has lost sight of; this one is found by its id.
-        daemon.returncode = 0
-        (self.dir / "libvirtd.pid").write_text(f"{daemon.pid} {_start_time(daemon.pid)}\n")
 
     def _script(self) -> str:
         """Every exec keeps the process id: unshare -> sh -> libvirtd."""
@@ -280,9 +280,28 @@ class PrivateLibvirtd:
             if time.monotonic() > deadline:
                 process.signal(signal.SIGKILL)
                 deadline = time.monotonic() + timeout
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(process.pid, os.WNOHANG)
             time.sleep(0.02)
+
+
+def keep(directory: Path, command: list[str]) -> None:
+    """Run libvirtd as the child of a process that reaps: a QEMU outlives the process that started it, falls
+    to the nearest reaper, and libvirt waits (40 s, then it gives up) until it is reaped. The first process of
+    a container may be slow at that, or never do it. The keeper ends when all its children have."""
+    if os.fork():
+        deadline = time.monotonic() + 10
+        while PrivateLibvirtd(directory).process() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    daemon = subprocess.Popen(command)
+    temporary = directory / ".libvirtd.pid"
+    temporary.write_text(f"{daemon.pid} {_start_time(daemon.pid)}\n")
+    temporary.replace(directory / "libvirtd.pid")
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    daemon.returncode = 0
 
 
 @contextlib.contextmanager
@@ -319,6 +338,9 @@ def _start_time(pid: int) -> str:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["keep"]:  # for `start` only
+        keep(Path(sys.argv[2]), sys.argv[3:])
+        return 0
     parser = argparse.ArgumentParser(description="Run a private libvirtd.")
     parser.add_argument("verb", choices=["start", "stop", "kill", "restart", "status", "uri"])
     parser.add_argument("--dir", type=Path, required=True, help="its directory; made when missing")
