@@ -1,4 +1,4 @@
-"""Prints the project's dependencies and its development group, one a line, for pip before 25.1 (no --group)."""
+"""Prints the dependencies and the development group, one a line, for a pip before 25.1 (no --group)."""
 
 import tomllib
 from pathlib import Path

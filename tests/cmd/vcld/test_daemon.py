@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_file_in_the_directory_becomes_a_running_vm_and_its_removal_ends_it(node) -> None:
     node.start()
