@@ -25,7 +25,7 @@ from reconciler.resources.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-POLL = 0.5
+POLL = 0.2
 """Seconds between looks for other processes' commits, while somebody watches. Each look costs an idle host
 about a quarter of a millisecond."""
 

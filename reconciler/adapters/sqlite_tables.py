@@ -163,7 +163,7 @@ def changes_since(connection: sqlite3.Connection, since: int) -> WatchResult:
         if since < meta.compacted or since > meta.revision:
             return Compacted(revision=meta.revision)
         rows = connection.execute(
-            "SELECT key, value, revision FROM changes WHERE revision > ? ORDER BY id", (since,)
+            "SELECT key, value, revision FROM changes WHERE revision > ? ORDER BY revision, id", (since,)
         ).fetchall()
     events = tuple(Change(key=key, value=value, revision=revision) for key, value, revision in rows)
     return Changes(events=events, revision=meta.revision)
