@@ -220,6 +220,7 @@ class Daemon:
             live=lambda: tuple(f"loop {name}: {why}" for name, why in sorted(self._failed.items())),
             ready=lambda: self._problems(node),
             status=lambda: self._status(node),
+            read_only=lambda: self._frozen,
         )
 
     def _problems(self, node: Node) -> tuple[str, ...]:

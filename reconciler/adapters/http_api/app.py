@@ -12,19 +12,29 @@ from reconciler.adapters.http_api.services import SERVICES, ApiServices
 from reconciler.adapters.http_api.streams import STOPPING
 from reconciler.adapters.http_api.verbs import verb_handler
 from reconciler.planning.intents import Verb
+from reconciler.resources.errors import StoreUnavailable
 
 ROOT = "/apis/vcl/v1"
 
 
 def build_app(services: ApiServices) -> web.Application:
     """The application; needs a running event loop to be served."""
-    app = web.Application(client_max_size=services.limits.body, middlewares=[errors_as_status])
+    app = web.Application(client_max_size=services.limits.body, middlewares=[errors_as_status, reads_only])
     app[SERVICES] = services
     app[STOPPING] = asyncio.Event()
     app.on_shutdown.append(_end_streams)
     app.router.add_routes([*_daemon(services), *_manifests(services), *_machines(services)])
     app.router.add_routes(_objects(services))
     return app
+
+
+@web.middleware
+async def reads_only(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse every change while the node is frozen (SAFETY rule 3)."""
+    reason = request.app[SERVICES].read_only()
+    if reason and request.method not in ("GET", "HEAD"):
+        raise StoreUnavailable(reason)
+    return await handler(request)
 
 
 async def _end_streams(app: web.Application) -> None:

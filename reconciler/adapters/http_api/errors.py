@@ -18,6 +18,7 @@ from reconciler.resources.errors import (
     ControllerUnavailable,
     Expired,
     InvalidInput,
+    ManifestDirectoryError,
     NotFound,
     NotOurs,
     OutcomeUnknown,
@@ -47,6 +48,7 @@ _STATUS: tuple[tuple[type[VclError], int, str], ...] = (
     (StoreUnavailable, 503, "Unavailable"),
     (ControllerUnavailable, 503, "Unavailable"),
     (PoolUnavailable, 503, "Unavailable"),
+    (ManifestDirectoryError, 503, "Unavailable"),
     (VclError, 500, "InternalError"),
 )
 

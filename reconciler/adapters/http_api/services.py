@@ -36,7 +36,8 @@ class ApiServices:
     """The daemon's parts. The callables answer at once.
 
     `console_for`, `guest_for`: those of the controller that runs the VM of this name on this node, or None
-    (it runs elsewhere, or its controller has none). `version`: the answer of /version. `live`, `ready`: what
+    (it runs elsewhere, or its controller has none). `read_only`: why nothing may be changed now, or empty
+    (a store that is not to be trusted). `version`: the answer of /version. `live`, `ready`: what
     is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status.
     """
 
@@ -51,6 +52,7 @@ class ApiServices:
     ready: Callable[[], tuple[str, ...]]
     status: Callable[[], Mapping[str, Any]]
     metrics: MetricsSource = tuple
+    read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)
 
 

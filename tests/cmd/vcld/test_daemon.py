@@ -124,6 +124,9 @@ def test_a_store_that_was_restored_from_a_backup_freezes_the_node(node, tmp_path
     node.start()
     status = json.loads(node.vcl("cluster", "status", "-o", "json").stdout)
     assert "older" in status["frozen"]
+    refused = node.vcl("stop", "web")
+    assert refused.returncode == 1
+    assert "nothing is started or stopped" in refused.stderr
     assert sorted(node.guests()) == ["web", "web2"]
     node.end()
     node.start("--accept-store")
