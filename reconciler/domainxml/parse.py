@@ -46,14 +46,16 @@ class DomainXmlInvalid(InvalidInput):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A parsed text. `lines`: the line that each element starts on."""
+    """A parsed text. `lines`: the line that each element starts on, without the `lead` blank ones before."""
 
     root: ET.Element
     lines: Mapping[ET.Element, int]
+    lead: int = 0
 
     def line(self, element: ET.Element | None) -> int:
         """The line of an element of the text; 0 for one that was added later."""
-        return 0 if element is None else self.lines.get(element, 0)
+        line = 0 if element is None else self.lines.get(element, 0)
+        return line + self.lead if line else 0
 
 
 class _Reader:
@@ -65,7 +67,6 @@ class _Reader:
         self.depth = 0
         parser = expat.ParserCreate("utf-8")  # whatever the text's own declaration says
         parser.buffer_text = True
-        parser.ordered_attributes = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self.builder.data
@@ -78,12 +79,11 @@ class _Reader:
         line, column = self.parser.CurrentLineNumber, self.parser.CurrentColumnNumber + 1
         return DomainXmlInvalid([XmlProblem(line=line, column=column, message=message)])
 
-    def _start(self, tag: str, attributes: list[str]) -> None:
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise self.fail(f"elements are nested deeper than {MAX_DEPTH} levels")
-        pairs = dict(zip(attributes[::2], attributes[1::2], strict=True))
-        self.lines[self.builder.start(tag, pairs)] = self.parser.CurrentLineNumber
+        self.lines[self.builder.start(tag, attributes)] = self.parser.CurrentLineNumber
 
     def _end(self, tag: str) -> None:
         self.depth -= 1
@@ -120,11 +120,10 @@ def parse(text: str) -> Document:
     except DomainXmlInvalid as error:
         raise DomainXmlInvalid([_shifted(problem, lead) for problem in error.found]) from None
     root = reader.builder.close()
-    lines = {element: line + lead for element, line in reader.lines.items()}
     if root.tag != "domain":
         message = f"the root element must be <domain>, got <{root.tag}>"
-        raise DomainXmlInvalid([XmlProblem(line=lines[root], column=1, message=message)])
-    return Document(root=root, lines=lines)
+        raise DomainXmlInvalid([XmlProblem(line=reader.lines[root] + lead, column=1, message=message)])
+    return Document(root=root, lines=reader.lines, lead=lead)
 
 
 def _utf8(text: str) -> bytes:
