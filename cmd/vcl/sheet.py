@@ -65,7 +65,7 @@ class Sheet:
                 self.section(label)
                 self.tree(item)
                 self.end()
-            elif isinstance(item, list):
+            elif isinstance(item, (list, Mapping)):
                 self.field(label, "\n".join(str(entry) for entry in item))
             else:
                 self.field(label, item)

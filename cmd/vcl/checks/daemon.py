@@ -89,7 +89,9 @@ def held_deletions(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
 
 def disk_space(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
     """Room for state, and for images in every directory pool."""
-    places = {"/var/lib/vcl": "vcl's state"}
+    store = vcld.status.get("store")
+    path = str(store.get("path") or "") if isinstance(store, dict) else ""
+    places = {path.rpartition("/")[0] or "/var/lib/vcl": "vcl's state"}
     for pool in vcld.pools:
         spec = pool.get("spec") or {}
         name = (pool.get("metadata") or {}).get("name")

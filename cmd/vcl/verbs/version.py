@@ -11,6 +11,7 @@ from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import API_VERSION
 from vcl import output
 from vcl.session import complain, connect
+from vcl.sheet import spaced
 from vcl.table import clean, render
 
 
@@ -38,7 +39,7 @@ def run(
         output.printer(chosen)(document)
     else:
         rows = [
-            (f"{side} {key}:".capitalize(), clean(str(value)))
+            (f"{spaced(side)} {spaced(key)[0].lower()}{spaced(key)[1:]}:", clean(str(value)))
             for side, facts in document.items()
             for key, value in facts.items()
             if value is not None
