@@ -11,6 +11,7 @@ import hashlib
 import posixpath
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Mapping
 
 from reconciler.domainxml import capacity, disks, essentials, interfaces, machine, metadata, seed
 from reconciler.domainxml.draft import Draft, start
@@ -44,20 +45,7 @@ def build(request: StartRequest, host: HostProfile, paths: GuestPaths) -> Defini
     facts = describe(draft.root)
     _check_disks(draft, facts)
     files = seed.seed_files(request)
-    metadata.put(
-        draft.root,
-        metadata.Ownership(
-            cluster_uid=request.cluster_uid,
-            node=request.node,
-            uid=request.uid,
-            name=request.name,
-            generation=request.generation,
-            spec=_digest(serialize(draft.root)),
-            base=base_digest(request.spec.domain_xml),
-            seed=seed.digest(files),
-            cpu=cpu,
-        ),
-    )
+    metadata.put(draft.root, _mark(draft, cpu, files))
     return Definition(
         name=request.name,
         uid=request.uid,
@@ -65,6 +53,21 @@ def build(request: StartRequest, host: HostProfile, paths: GuestPaths) -> Defini
         machine=machine_type,
         writable=facts.writable,
         seed=files,
+    )
+
+
+def _mark(draft: Draft, cpu: str, files: Mapping[str, str]) -> metadata.Ownership:
+    request = draft.request
+    return metadata.Ownership(
+        cluster_uid=request.cluster_uid,
+        node=request.node,
+        uid=request.uid,
+        name=request.name,
+        generation=request.generation,
+        spec=_digest(serialize(draft.root)),
+        base=base_digest(request.spec.domain_xml),
+        seed=seed.digest(files),
+        cpu=cpu,
     )
 
 

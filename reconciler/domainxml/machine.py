@@ -17,9 +17,7 @@ from reconciler.resources.virtualmachine import Boot, Firmware, VirtualMachineSp
 
 _DEFAULT_MACHINE = VirtualMachineSpec.__dataclass_fields__["machine"].default
 _CRASH_ACTIONS = ("destroy", "coredump-destroy")
-_STOCK_EMULATOR = re.compile(
-    r"/usr/(local/)?(bin|libexec)/(kvm|kvm-spice|qemu|qemu-kvm|qemu-system-(x86_64|i386))"
-)
+_STOCK_EMULATOR = re.compile(r"/usr/(bin|libexec)/(kvm|kvm-spice|qemu|qemu-kvm|qemu-system-(x86_64|i386))")
 """Where distributions put QEMU: such a path tells where the XML comes from, not what the user wants."""
 
 
