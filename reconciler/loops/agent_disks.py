@@ -237,6 +237,9 @@ class DiskWork:
         pools = self._context.pools.all()
         found = set()
         for path in sorted(set(definition.writable) - known):
+            if not path.startswith("/"):
+                found.add(f"network/{path}")  # rbd:pool/image and the like: one image for the whole cluster
+                continue
             try:
                 first = pools[min(pools)]
                 identity = await first.identify(path, timeout=self._context.deadlines.disk)
