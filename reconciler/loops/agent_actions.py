@@ -72,6 +72,8 @@ class Actions:
                 await self._claim(job)
             case Step.PROVISION:
                 self._provision(job)
+            case Step.CANCEL:
+                await self._cancel(job)
             case Step.EXTEND:
                 await self._extend(job)
             case Step.CREATE:
@@ -231,6 +233,17 @@ class Actions:
             state.memory = replace(state.memory, provisioning=False, prepared=None)
             self._requeue(job.name)
 
+    async def _cancel(self, job: Job) -> None:
+        """Give up making the disks, and see the work end before anything else happens to the VM."""
+        task = job.state.task
+        if task is None:
+            job.state.memory = replace(job.state.memory, provisioning=False)
+            return
+        task.cancel()
+        done, _ = await asyncio.wait({task}, timeout=self._context.deadlines.act)
+        if not done:
+            raise ControllerUnavailable(f"making the disks of {job.name} does not end")
+
     async def _extend(self, job: Job) -> None:
         """Add the identities of images that exist now; drop what only their making needed."""
         claim, prepared = job.view.claim, job.state.memory.prepared
@@ -344,6 +357,8 @@ class Actions:
         domain = job.view.observed
         assert isinstance(domain, Observed)
         job.state.killed = domain.phase is not DomainPhase.CRASHED
+        now = self._context.clock.monotonic()
+        job.state.memory = replace(job.state.memory, destroyed=now)
         self._event(job, "Killing", why, EventType.WARNING)
         await job.controller.destroy(job.name, uid=domain.uid, timeout=self._context.deadlines.act)
         job.state.memory = replace(job.state.memory, create_unknown=False)
@@ -385,8 +400,6 @@ class Actions:
             exit=exit,
             purged=claim.purged,
         )
-        if job.state.task is not None:
-            job.state.task.cancel()
         await self._commit_claim(job, emptied, deletes=tuple(keys.disk(identity) for identity in claim.disks))
         job.state.last_exit = exit
         if ran:

@@ -21,6 +21,9 @@ from reconciler.resources.status import Phase
 STOP_POLL = 1.0
 """Seconds between looks at a guest that was asked to power off."""
 
+DESTROY_AGAIN = 1.0
+"""Seconds before a domain that was destroyed and is still there is destroyed again."""
+
 STOP_AGAIN = 10.0
 """Seconds after which a guest is asked again: one that still boots hears no power button."""
 
@@ -32,6 +35,7 @@ class Step(StrEnum):
     PREPARE = "Prepare"
     CLAIM = "Claim"
     PROVISION = "Provision"
+    CANCEL = "Cancel"
     EXTEND = "Extend"
     CREATE = "Create"
     COMMIT = "Commit"
@@ -73,6 +77,7 @@ class Memory:
     create_unknown: bool = False
     io_retry_at: float = 0.0
     committed: str = ""
+    destroyed: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +185,9 @@ def _stray(view: VmView, domain: Observed) -> Decision:
 def _present(view: VmView, domain: Observed) -> Decision:
     claim = view.claim
     assert claim is not None
+    dying = view.memory.destroyed + DESTROY_AGAIN
+    if view.now < dying:
+        return _wait(None, "", dying)
     if domain.uid != claim.uid:
         return _wait(
             Phase.UNKNOWN,
@@ -283,8 +291,11 @@ def _absent_claimed(view: VmView) -> Decision:
     """The claim is ours and the domain is proven gone."""
     claim, memory = view.claim, view.memory
     assert claim is not None
-    if memory.provisioning and claim.phase is ClaimPhase.PROVISIONING:
-        return _wait(Phase.PROVISIONING, "making its disks", view.now + 5.0)
+    if memory.provisioning:
+        if _runs_here(view):
+            return _wait(Phase.PROVISIONING, "making its disks", view.now + 5.0)
+        # The claim is kept until nothing writes to the new images any more.
+        return Decision(step=Step.CANCEL, phase=None, message=_stop_reason(view))
     if claim.phase is ClaimPhase.RUNNING:
         return Decision(step=Step.RELEASE, phase=None, message="the domain is gone")
     deleting = view.desired is not None and view.desired.wish is Wish.DELETED

@@ -137,6 +137,20 @@ def test_a_forced_stop_does_not_wait() -> None:
     assert decide(view(desired=replace(STOP, force=True), claim=MINE, observed=domain())).step is Step.DESTROY
 
 
+def test_a_destroy_that_takes_its_time_is_not_repeated_at_once() -> None:
+    dying = view(desired=replace(STOP, force=True), claim=MINE, observed=domain())
+    assert decide(replace(dying, memory=Memory(destroyed=99.5))).step is Step.WAIT
+    assert decide(replace(dying, memory=Memory(destroyed=99.0))).step is Step.DESTROY
+
+
+def test_a_claim_is_kept_until_the_making_of_its_disks_has_ended() -> None:
+    making = replace(MINE, phase=ClaimPhase.PROVISIONING)
+    busy = Memory(provisioning=True)
+    assert decide(view(claim=making, memory=busy)).step is Step.WAIT
+    assert decide(view(claim=making, memory=busy, desired=STOP)).step is Step.CANCEL
+    assert decide(view(claim=making, desired=STOP)).step is Step.RELEASE
+
+
 def test_a_claim_is_emptied_only_when_the_domain_is_gone() -> None:
     assert decide(view(desired=STOP, claim=MINE)).step is Step.RELEASE
     for present in (domain(), FRESH, domain(DomainPhase.STOPPING)):
@@ -302,7 +316,7 @@ class World:
             self.domain, self.exit = None, ExitReason.SHUTDOWN
 
     def _do_destroy(self) -> None:
-        self.memory = replace(self.memory, create_unknown=False)
+        self.memory = replace(self.memory, create_unknown=False, destroyed=self.now)
         if self.random.random() < 0.8:
             self.domain, self.exit = None, ExitReason.DESTROYED
 
