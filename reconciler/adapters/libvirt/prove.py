@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 DEADLINE = 5.0
 """Seconds; under TCG, which is slower than any KVM, the word comes in less than one."""
 WORD = b"vcl-proof"
+_DISK_BYTES = 2 << 20
+"""The BIOS does not boot from disks of less than a few cylinders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,8 @@ def attempt(emulator: str, accelerator: str, *, deadline: float = DEADLINE) -> P
     """Boot the sector with an accelerator ('kvm' or 'tcg'). The QEMU is gone when this returns."""
     with tempfile.TemporaryDirectory(prefix="vcl-proof-") as scratch:
         disk = Path(scratch, "disk")
-        disk.write_bytes(boot_sector().ljust(64 << 10, b"\0"))
+        disk.write_bytes(boot_sector())
+        os.truncate(disk, _DISK_BYTES)
         command = [emulator, "-accel", accelerator, "-machine", "q35", "-m", "32", "-no-user-config"]
         command += [
             "-nodefaults",

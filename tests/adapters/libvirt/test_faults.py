@@ -17,6 +17,7 @@ import pytest
 from reconciler.ports.controller import Controller
 from reconciler.resources.domains import (
     AttachedDisk,
+    Definition,
     DomainPhase,
     ExitReason,
     Gone,
@@ -24,7 +25,7 @@ from reconciler.resources.domains import (
     PauseReason,
     StartRequest,
 )
-from reconciler.resources.errors import ControllerUnavailable, NotOurs, StartFailed
+from reconciler.resources.errors import AlreadyExists, ControllerUnavailable, NotOurs, StartFailed
 from reconciler.resources.virtualmachine import Boot, Cpu, DiskFormat, Interface
 from reconciler.testing.domains import Domains, is_unavailable
 
@@ -48,6 +49,10 @@ async def test_a_creation_that_libvirtd_froze_in_appears_late_and_paused(
     found = await domains.settled("late", request.uid)
     assert isinstance(found, Observed)
     assert (found.phase, found.pause_reason) == (DomainPhase.PAUSED, PauseReason.STARTING)
+    await _until_it_is_there(controller, definition)
+    seen = await domains.seen("late")
+    assert (seen.phase, seen.pause_reason) == (DomainPhase.PAUSED, PauseReason.STARTING)
+    assert seen.uid == request.uid
 
 
 async def test_a_creation_that_had_not_begun_by_its_deadline_never_does(
@@ -82,6 +87,7 @@ async def test_a_creation_whose_connection_was_given_up_is_not_forgotten(
     found = await domains.settled("cut-off", request.uid)
     assert isinstance(found, Observed), "the frozen libvirtd carried it out after we had gone"
     assert found.phase is DomainPhase.PAUSED
+    await _until_it_is_there(controller, definition)
     await domains.end_all()
     await controller.close()
 
@@ -99,19 +105,19 @@ async def test_a_new_daemon_waits_for_what_the_old_one_had_asked_of_a_frozen_lib
     document = re.sub(r"<log file=.*?/>", "", definition.document)  # its directory is not there yet
     before = libvirt.open(libvirtd.uri)
     libvirtd.freeze()
-    old_daemon = threading.Thread(
-        target=before.createXML, args=(document, libvirt.VIR_DOMAIN_START_PAUSED), daemon=True
+    old_daemon = asyncio.create_task(
+        asyncio.to_thread(before.createXML, document, libvirt.VIR_DOMAIN_START_PAUSED)
     )
-    old_daemon.start()
+    await asyncio.sleep(0.2)  # until it has been sent
     again = open_controller()
     await again.open()
     libvirtd.thaw()
     domains = Domains(lifecycle=again.lifecycle, patience=40, started={"inherited": request.uid})
     assert isinstance(await domains.settled("inherited", request.uid), Observed), "never said to be gone"
+    await old_daemon
+    before.close()
     await domains.end_all()
     await again.close()
-    await asyncio.to_thread(old_daemon.join)
-    before.close()
 
 
 async def test_a_creation_in_a_libvirtd_that_was_killed_is_gone_or_paused(
@@ -274,6 +280,20 @@ async def test_two_cores_and_their_memory_are_what_is_observed(
     await domains.start(vm("sized", cpu=Cpu(cores=2), memory=192 << 20))
     seen = await domains.seen("sized")
     assert (seen.vcpus, seen.memory) == (2, 192 << 20)
+
+
+async def _until_it_is_there(controller: Controller, definition: Definition) -> None:
+    """Asked again, it is made no second time: unknown at first, and then running already."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                await controller.lifecycle.create(definition, timeout=5)
+            except AlreadyExists:
+                return
+            except ControllerUnavailable:
+                await asyncio.sleep(0.05)
+            else:
+                raise AssertionError("it was made a second time")
 
 
 async def _listed(controller: Controller) -> tuple[Observed, ...]:
