@@ -30,7 +30,7 @@ test: check ## everything, with real libvirt and QEMU
 	$(BIN)/pytest -m "slow or libvirt"
 
 demo: install ## a one-node cluster in the background, and a VM that really boots
-	$(BIN)/python tools/demo.py start
+	@$(BIN)/python tools/demo.py start
 
 demo-stop: ## remove everything that `make demo` made
 	@if [ -x $(BIN)/python ]; then $(BIN)/python tools/demo.py stop; else python3 tools/demo.py stop; fi

@@ -6,13 +6,14 @@
 
 Everything is real: libvirtd (a private one that sees nothing of this machine's own), QEMU, vcld, the
 manifests in manifests/demo. Started again it repairs and re-applies instead of beginning anew, so that an
-interrupted demo needs no care. Settings, by environment: VCL_DEMO_TIMEOUT (120, seconds for the boot), VCL_DEMO_DIR,
-VCL_DEMO_VIRTUALIZATION (qemu; auto or kvm where KVM works).
+interrupted demo needs no care. Settings, by environment: VCL_DEMO_TIMEOUT (120, seconds
+for the boot), VCL_DEMO_VIRTUALIZATION (qemu; auto or kvm where KVM works), VCL_DEMO_DIR.
 """
 
 from __future__ import annotations
 
 import argparse
+import http.client
 import importlib.util
 import os
 import shlex
@@ -203,6 +204,13 @@ def main() -> int:
             "\ninterrupted; `make demo` goes on from here, `make demo-stop` removes it all", file=sys.stderr
         )
         return 130
+    except BrokenPipeError:  # the reader of our output has gone; what was started goes on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (OSError, http.client.HTTPException) as error:
+        print(f"\nerror: {error}; the end of vcld's log:", file=sys.stderr)
+        print("\n".join(demo_place.last_lines(demo_place.place().log, 8)), file=sys.stderr)
+        return 1
     return 0
 
 

@@ -122,7 +122,7 @@ def _look(api: Api, name: str) -> tuple[str, str]:
 
 
 def wait_for_addresses(api: Api, names: list[str], steps: Steps, seconds: float) -> None:
-    """Give the guest agents a moment to say where the guests can be reached. Not hearing of it is no failure."""
+    """Give the guest agents a moment to say where the guests are. Not hearing from them is no failure."""
     waiting = list(names)
     deadline = time.monotonic() + seconds
     while waiting and time.monotonic() < deadline:

@@ -67,11 +67,15 @@ python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 wanted=$("$python" -c 'import sys; print(*sys.version_info[:2])')
 have=$(.venv/bin/python -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null || true)
-if [ "$wanted" != "$have" ]; then
+made_for=$(cat .venv/.made-for 2>/dev/null || true) # a copied or moved environment points at the old place
+if [ "$wanted" != "$have" ] || [ "$made_for" != "$PWD" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+  echo "making .venv"
   rm -rf .venv
   "$python" -m venv --system-site-packages .venv
+  printf '%s\n' "$PWD" > .venv/.made-for
 fi
 if [ ! -e .venv/.ready ] || [ pyproject.toml -nt .venv/.ready ] || [ tools/install.sh -nt .venv/.ready ]; then
+  echo "installing Python packages into .venv (once)"
   .venv/bin/python tools/requirements.py > .venv/requirements.txt
   .venv/bin/python -m pip install -q --disable-pip-version-check -r .venv/requirements.txt
   .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -e .
