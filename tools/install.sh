@@ -67,12 +67,13 @@ python=/usr/bin/python3
 [ -x "$python" ] || python=python3
 wanted=$("$python" -c 'import sys; print(*sys.version_info[:2])')
 have=$(.venv/bin/python -c 'import sys; print(*sys.version_info[:2])' 2>/dev/null || true)
+here=$(pwd -P)
 made_for=$(cat .venv/.made-for 2>/dev/null || true) # a copied or moved environment points at the old place
-if [ "$wanted" != "$have" ] || [ "$made_for" != "$PWD" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+if [ "$wanted" != "$have" ] || [ "$made_for" != "$here" ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; then
   echo "making .venv"
   rm -rf .venv
   "$python" -m venv --system-site-packages .venv
-  printf '%s\n' "$PWD" > .venv/.made-for
+  printf '%s\n' "$here" > .venv/.made-for
 fi
 if [ ! -e .venv/.ready ] || [ pyproject.toml -nt .venv/.ready ] || [ tools/install.sh -nt .venv/.ready ]; then
   echo "installing Python packages into .venv (once)"
