@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TextIO
 
 from reconciler.adapters.schema_files import load_schemas
+from reconciler.resources.crosscheck import KnownObjects, cross_check
 from reconciler.resources.kinds import KindInfo, info_for
 from reconciler.resources.manifest import Document, ParsedFile, parse_manifest
-from reconciler.resources.problems import Finding, Problem, in_order, render, summary
+from reconciler.resources.problems import Problem, Severity, in_order, render, summary
 from vcl.inputs import Input
 from vcl.session import complain
 
@@ -29,7 +30,16 @@ class Checked:
 
     @property
     def valid(self) -> bool:
-        return all(file.valid for file in self.files)
+        """Whether there is no error; warnings do not count."""
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    def blames(self, document: Document) -> bool:
+        """Whether one of the errors is in the document."""
+        return any(
+            (problem.file, problem.severity) == (document.file, Severity.ERROR)
+            and document.line <= problem.line <= document.end_line
+            for problem in self.problems
+        )
 
     @property
     def documents(self) -> tuple[Document, ...]:
@@ -37,17 +47,23 @@ class Checked:
 
 
 def check(inputs: Iterable[Input]) -> Checked:
-    """Read and check the files by themselves and against each other."""
-    schemas = load_schemas()
-    parsed = tuple(parse_manifest(item.name, item.data, schemas) for item in inputs)
-    files = tuple(_with(file, tuple(_duplicates(file, parsed))) for file in parsed)
-    return Checked(files=files, problems=in_order(p for file in files for p in file.problems))
+    """Read and check the files by themselves and against each other. What they refer to is not looked for:
+    it may be in the cluster, which is not asked."""
+    files = _read(inputs)
+    together = cross_check([document for file in files for document in file.documents], KnownObjects())
+    return Checked(files=files, problems=in_order((*together, *(p for file in files for p in file.problems))))
 
 
 def identities(inputs: Iterable[Input]) -> Iterator[tuple[KindInfo, str]]:
     """(kind, name) of every object that the files define, valid or not."""
-    for document in check(inputs).documents:
-        yield info_for(document.kind), document.name
+    for file in _read(inputs):
+        for document in file.documents:
+            yield info_for(document.kind), document.name
+
+
+def _read(inputs: Iterable[Input]) -> tuple[ParsedFile, ...]:
+    schemas = load_schemas()
+    return tuple(parse_manifest(item.name, item.data, schemas) for item in inputs)
 
 
 def print_problems(checked: Checked, stream: TextIO) -> None:
@@ -61,26 +77,9 @@ def dry_run_locally(inputs: Sequence[Input]) -> bool:
     """What `apply --dry-run=client` says: objects that are valid, and every problem."""
     checked = check(inputs)
     for document in checked.documents:
-        if document.valid:
+        if document.valid and not checked.blames(document):
             print(f"{info_for(document.kind).singular}/{document.name} valid (client dry run)")
     print_problems(checked, sys.stderr)
     if not checked.valid:
         complain(f"{summary(checked.problems)}; {ADVICE}")
     return checked.valid
-
-
-def _with(file: ParsedFile, more: tuple[Problem, ...]) -> ParsedFile:
-    return replace(file, problems=in_order((*file.problems, *more))) if more else file
-
-
-def _duplicates(file: ParsedFile, files: Sequence[ParsedFile]) -> Iterator[Problem]:
-    """An object that another of the files (or this one, before) defines as well."""
-    for number, document in enumerate(file.documents):
-        key = (document.kind, document.name)
-        earlier = [d for d in file.documents[:number] if (d.kind, d.name) == key]
-        others = [d for f in files if f is not file for d in f.documents if (d.kind, d.name) == key]
-        for other in (*earlier[:1], *others[:1]):
-            message = (
-                f"{document.kind} '{document.name}' is defined in {other.file}:{other.line} too; keep one"
-            )
-            yield document.problem(Finding(path=("metadata", "name"), message=message))

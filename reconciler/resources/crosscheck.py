@@ -43,10 +43,11 @@ class _Use:
 def cross_check(documents: Sequence[Document], known: KnownObjects) -> tuple[Problem, ...]:
     """What is wrong between the documents, and what they refer to in vain; sorted by position.
 
-    Documents that are not valid count only as definitions of their objects.
+    Documents that are not valid count only as definitions of their objects; and of an object that is defined
+    twice the first counts, so that two copies are one problem, and not one for each of their disks.
     """
     ordered = sorted(documents, key=lambda d: (d.file, d.line))
-    valid = [document for document in ordered if document.valid]
+    valid = list({(d.kind, d.name): d for d in reversed(ordered) if d.valid}.values())[::-1]
     pool = _default_pool(valid, known)
     names = _names(ordered, known)
     problems = [*_duplicates(ordered), *_shared_images(valid, pool), *_shared_macs(valid)]

@@ -51,6 +51,12 @@ def test_an_object_defined_twice_is_named_in_both_files() -> None:
     ]
 
 
+def test_what_two_copies_of_an_object_have_in_common_is_not_told_as_well() -> None:
+    text = vm("web", "  disks: [{name: root}]\n  interfaces: [{name: a, mac: 52:54:00:ab:00:01}]\n")
+    assert len(found(a=text, b=text)) == 2
+    assert len(found(a=text, b=text, c=vm("db", "  disks: [{name: x, image: web.root}]\n"))) == 4
+
+
 def test_a_broken_file_counts_as_a_definition() -> None:
     assert len(found(a=vm("web"), b="kind: VirtualMachine\nmetadata: {name: web}\nspec: [")) == 2
 

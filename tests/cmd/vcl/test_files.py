@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,59 @@ def test_validate_finds_an_object_that_two_files_define(vcl: Any, web: Path) -> 
     (web.parent / "other.yaml").write_text(WEB)
     result = vcl("validate", str(web.parent))
     assert result.code == 1
-    assert f"VirtualMachine 'web' is defined in {web.parent}/other.yaml:2 too; keep one" in result.out
+    assert "VirtualMachine 'web' is defined twice" in result.out
+    assert f"it is also in VirtualMachine 'web' ({web.parent}/other.yaml:4)" in result.out
+
+
+DISK = "  disks: [{name: root, image: shared}]\n  interfaces: [{name: lan, mac: '52:54:00:12:34:56'}]\n"
+APART = """\
+apiVersion: vcl/v1
+kind: PlacementConstraint
+metadata: {name: apart}
+spec: {type: AntiAffinity, vms: {names: [web, db]}}
+---
+apiVersion: vcl/v1
+kind: PlacementConstraint
+metadata: {name: together}
+spec: {type: Affinity, vms: {names: [web, db]}}
+"""
+
+
+@pytest.fixture
+def clashing(tmp_path: Path) -> Path:
+    """Files that are valid by themselves, and not together."""
+    folder = tmp_path / "clashing"
+    folder.mkdir()
+    (folder / "web.yaml").write_text(WEB + DISK)
+    (folder / "db.yaml").write_text(WEB.replace("name: web", "name: db") + DISK)
+    (folder / "rules.yaml").write_text(APART)
+    return folder
+
+
+def test_validate_holds_files_against_each_other(vcl: Any, clashing: Path) -> None:
+    result = vcl("validate", str(clashing))
+    assert result.code == 1
+    assert f"{clashing}/web.yaml:8:31: spec.disks[0].image: image 'shared' of pool 'default'" in result.out
+    assert f"it is also used by VirtualMachine 'web' ({clashing}/web.yaml:9)" in result.out
+    assert "warning: spec.type: contradicts PlacementConstraint 'together'" in result.out
+    assert "4 errors and 2 warnings in 3 files" in result.out
+
+
+def test_a_client_dry_run_holds_files_against_each_other(vcl: Any, clashing: Path) -> None:
+    result = vcl("apply", "-f", str(clashing), "--dry-run=client")
+    assert result.code == 1
+    assert result.out == "".join(
+        f"placementconstraint/{name} valid (client dry run)\n" for name in ("apart", "together")
+    )
+    assert "MAC address 52:54:00:12:34:56 must be unique" in result.err
+
+
+def test_a_thousand_files_are_validated_at_once(vcl: Any, tmp_path: Path) -> None:
+    for number in range(1000):
+        (tmp_path / f"vm{number}.yaml").write_text(WEB.replace("web", f"vm{number}"))
+    began = time.monotonic()
+    assert vcl("validate", str(tmp_path)).out == "1000 objects in 1000 files: no problems\n"
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(
