@@ -55,13 +55,20 @@ def _follow_table(client: Client, target: Target, options: Options, *, list_firs
     line = _Lines(table, options)
     if list_first:
         line.start()
+    ages = {number for number, header in enumerate(table.headers) if header == "AGE"}
+    last: dict[str, tuple[str, ...]] = {}
     for event in events(client, target, options.selector, table.version, table=True):
         shown = shape(event.object, target.info, options, now())
         labels = _labels(client, target, options) if options.show_labels else {}
         for row in shown.rows:
             if not target.names or row.name in target.names:
                 extra = (labels.get(row.name, "<none>"),) if options.show_labels else ()
-                line.add((*row.cells, *extra))
+                cells = (*row.cells, *extra)
+                told = tuple(cell for number, cell in enumerate(cells) if number not in ages)
+                # A change that no column shows (a claim, a condition) would only repeat the line.
+                if event.type == "DELETED" or last.get(row.name) != told:
+                    line.add(cells)
+                last[row.name] = told
 
 
 class _Lines:
