@@ -30,13 +30,24 @@ class Submission:
     errors: tuple[VclError, ...] = ()
 
 
-def submit(client: Client, inputs: Sequence[Input], *, dry_run: bool, path: str | None = None) -> Submission:
-    """Send the inputs' exact bytes; `path` names the file to replace when there is one input."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """The file to replace, and the SHA-256 (hexadecimal) that it must still have; None: whatever it holds."""
+
+    path: str
+    expect: str | None = None
+
+
+def submit(
+    client: Client, inputs: Sequence[Input], *, dry_run: bool, place: Place | None = None
+) -> Submission:
+    """Send the inputs' exact bytes; `place` is where to when there is one input, else the daemon chooses."""
+    where = {"path": place.path, "expect": place.expect} if place else {"path": None}
     files: list[dict[str, Any]] = []
     errors: list[VclError] = []
     for item in inputs:
         try:
-            files.append({"name": item.name, "content": item.text(), "path": path})
+            files.append({"name": item.name, "content": item.text(), **where})
         except InvalidInput as error:
             errors.append(error)
     report: Report = {"results": [], "problems": []}

@@ -206,7 +206,7 @@ class Manifests:
                 pass
             case never:
                 assert_never(never)
-        error = self._differs(parsed, target.path, one.content)
+        error = _overtaken(one, target) or self._differs(parsed, target.path, one.content)
         if error:
             return replace(taken, error=error, path=target.path)
         effects = tuple(ApplyOutcome(effect(m, call.store).value) for m in parsed.manifests)
@@ -292,6 +292,14 @@ class Manifests:
             return
         name = keys.spec(Kind(key.kind), key.name)
         await self._sync.write_record(name, replace(record, purge=True), revision)
+
+
+def _overtaken(one: ApplyInput, target: Target) -> str:
+    """Why the change began from bytes that are there no longer, or nothing."""
+    if one.expect is None or one.expect == target.expect:
+        return ""
+    what = "changed" if target.expect is not None else "removed"
+    return f"{target.path} was {what} by somebody else meanwhile; look at it, and make the change again"
 
 
 def _invalid(parsed: FileView) -> str:

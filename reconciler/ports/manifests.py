@@ -65,11 +65,14 @@ class ApplyInput:
     """One input of `vcl apply`: `name` is what the user called it, `content` its exact bytes.
 
     `path`: the file to replace (vcl edit), relative to the manifest directory; None lets vcl choose.
+    `expect`: the SHA-256 (hexadecimal) of the bytes that the change began from: a file that holds others by
+    then is left alone; None replaces whatever is there.
     """
 
     name: str
     content: bytes
     path: str | None = None
+    expect: str | None = None
 
 
 class ApplyOutcome(StrEnum):

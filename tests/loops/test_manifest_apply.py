@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 
 import pytest
 
@@ -192,6 +193,25 @@ async def test_an_edit_between_look_and_write_wins(world: ManifestWorld) -> None
     assert result.error is not None
     assert "changed by somebody else" in result.error
     assert world.files["virtualmachine-web.yaml"] == vm("web", comment="mine")
+
+
+async def test_a_change_that_began_from_older_bytes_is_refused(world: ManifestWorld) -> None:
+    world.files["web.yaml"] = vm("web")
+    await world.look()
+    began = sha256(vm("web")).hexdigest()
+
+    async def change(content: bytes) -> str | None:
+        one = ApplyInput(name="draft", content=content, path="web.yaml", expect=began)
+        (result,) = (await world.service.apply([one], dry_run=False)).results
+        return result.error
+
+    assert await change(vm("web", memory="1Gi")) is None
+    error = await change(vm("web", memory="3Gi"))
+    assert error == ("web.yaml was changed by somebody else meanwhile; look at it, and make the change again")
+    assert world.files["web.yaml"] == vm("web", memory="1Gi")
+    del world.files["web.yaml"]
+    assert "web.yaml was removed by somebody else" in str(await change(vm("web", memory="3Gi")))
+    assert world.files == {}
 
 
 async def test_a_full_disk_is_a_failed_result(world: ManifestWorld) -> None:

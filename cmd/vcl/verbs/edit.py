@@ -10,15 +10,16 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from reconciler.resources.errors import ConflictError, InvalidInput, NotFound, VclError
+from reconciler.resources.errors import InvalidInput, NotFound, VclError
 from reconciler.resources.kinds import KindInfo
-from vcl.applying import print_report, problems, results, submit
+from vcl.applying import Place, print_report, problems, results, submit
 from vcl.client import Client
 from vcl.inputs import Input
 from vcl.session import UsageError, connect
@@ -109,7 +110,7 @@ class _Edit:
             self.draft.write_bytes(header + text)
 
     def _problems(self, text: bytes) -> list[str]:
-        sent = submit(self.client, [self._input(text)], dry_run=True, path=self.path)
+        sent = submit(self.client, [self._input(text)], dry_run=True, place=Place(path=self.path))
         failed = [r for r in results(sent.report) if r.get("result") == "failed"]
         if not failed and not sent.errors:
             return []
@@ -117,12 +118,8 @@ class _Edit:
         return [*told, *(str(error) for error in sent.errors)]
 
     def _save(self, text: bytes) -> int:
-        if self.client.read(f"manifests/{quote(self.path)}") != self.original:
-            raise ConflictError(
-                f"{self.path} was changed by somebody else meanwhile",
-                cure="run the edit again and take up your changes",
-            )
-        sent = submit(self.client, [self._input(text)], dry_run=False, path=self.path)
+        place = Place(path=self.path, expect=sha256(self.original).hexdigest())
+        sent = submit(self.client, [self._input(text)], dry_run=False, place=place)
         if not print_report(sent.report):
             raise InvalidInput("the edit was not saved")
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiohttp import web
@@ -25,15 +26,27 @@ async def apply(request: web.Request) -> web.StreamResponse:
 
 def _input(entry: Any, where: str) -> ApplyInput:
     if not isinstance(entry, dict):
-        raise BadRequest(f"{where}: must be an object with name, content and path")
+        raise BadRequest(f"{where}: must be an object with name, content, path and expect")
     content, path = requests.text(entry, "content", f"{where}."), entry.get("path")
     if path is not None and not isinstance(path, str):
         raise BadRequest(f"{where}.path: must be a text or null")
+    expect = _expect(entry.get("expect"), path, where)
     try:
         data = content.encode("utf-8")
     except UnicodeEncodeError as error:
         raise BadRequest(f"{where}.content: is not Unicode text at character {error.start}") from error
-    return ApplyInput(name=requests.text(entry, "name", f"{where}."), content=data, path=path)
+    name = requests.text(entry, "name", f"{where}.")
+    return ApplyInput(name=name, content=data, path=path, expect=expect)
+
+
+def _expect(value: Any, path: str | None, where: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or re.fullmatch(r"[0-9a-f]{64}", value) is None:
+        raise BadRequest(f"{where}.expect: must be a SHA-256 of 64 hexadecimal digits, lower case, or null")
+    if path is None:
+        raise BadRequest(f"{where}.expect: belongs to 'path', which is not there")
+    return value
 
 
 def _report(report: ApplyReport) -> dict[str, Any]:

@@ -98,6 +98,8 @@ async def test_manifests_arrive_byte_for_byte(api: Any) -> None:
         ({"files": [{"content": "x"}]}, "files[0].name: must be a text"),
         ({"files": [{"name": "x", "content": "\ud800"}]}, "not Unicode text at character 0"),
         ({"files": [{"name": "x", "content": "y", "path": 3}]}, "files[0].path"),
+        ({"files": [{"name": "x", "content": "y", "path": "a.yaml", "expect": "ab"}]}, "must be a SHA-256"),
+        ({"files": [{"name": "x", "content": "y", "expect": "0" * 64}]}, "files[0].expect: belongs to"),
     ],
 )
 async def test_a_wrong_apply_names_what_is_wrong(api: Any, data: dict[str, Any], says: str) -> None:
@@ -105,6 +107,13 @@ async def test_a_wrong_apply_names_what_is_wrong(api: Any, data: dict[str, Any],
     assert code == 400
     assert says in body["message"]
     assert api.manifests.applied == []
+
+
+async def test_a_change_says_which_bytes_it_began_from(api: Any) -> None:
+    entry = {"name": "x", "content": "y", "path": "a.yaml", "expect": "0" * 64}
+    await api.call("POST", "manifests", json={"files": [entry]})
+    [(inputs, _)] = api.manifests.applied
+    assert inputs == (ApplyInput(name="x", content=b"y", path="a.yaml", expect="0" * 64),)
 
 
 async def test_a_body_over_16_mib_is_refused(api: Any) -> None:

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ class Api:
     asked: list[tuple[str, str, dict[str, str], Any]] = field(default_factory=list)
     on_verb: Callable[[dict[str, Any], str], None] | None = None
     on_get: Callable[[str, str], None] | None = None
-    on_read: Callable[[], None] | None = None
+    on_apply: Callable[[bool], None] | None = None
     raw: web.Response | None = None
 
     def add(self, *items: dict[str, Any]) -> None:
@@ -219,13 +220,13 @@ class Api:
         return web.json_response({"items": [{"path": path, "objects": []} for path in self.files]})
 
     async def _read_file(self, request: web.Request) -> web.Response:
-        if self.on_read:
-            self.on_read()
         data = self.files.get(request.match_info["path"])
         return failure(404, "NotFound", "no such file") if data is None else web.Response(body=data)
 
     async def _apply(self, request: web.Request) -> web.Response:
         data = await request.json()
+        if self.on_apply:
+            self.on_apply(data["dryRun"])
         if self.reports:
             return web.json_response(self.reports.pop(0))
         results = []
@@ -233,6 +234,9 @@ class Api:
             path = file["path"] or Path(file["name"]).name
             content = file["content"].encode()
             word = "unchanged" if self.files.get(path) == content else "configured"
+            error = None
+            if file.get("expect") not in (None, sha256(self.files.get(path, b"")).hexdigest()):
+                word, error = "failed", f"{path} was changed by somebody else meanwhile"
             results.append(
                 {
                     "source": file["name"],
@@ -241,10 +245,10 @@ class Api:
                     "result": word if path in self.files else "created",
                     "path": path,
                     "warnings": [],
-                    "error": None,
+                    "error": error,
                 }
             )
-            if not data["dryRun"]:
+            if not data["dryRun"] and error is None:
                 self.files[path] = content
         return web.json_response({"results": results, "problems": []})
 

@@ -357,14 +357,13 @@ def test_edit_gives_up_but_keeps_the_text(vcl: Any, api: Any, editor: Any) -> No
 
 def test_edit_does_not_overwrite_what_somebody_else_saved(vcl: Any, api: Any, editor: Any) -> None:
     api.files["web.yaml"] = WEB.encode()
-    marker = Path(api.socket).parent / "edited"
-    editor(f"sed -i s/2Gi/4Gi/ $1; touch {marker}")
+    editor("sed -i s/2Gi/4Gi/ $1")
 
-    def somebody() -> None:
-        if marker.exists():
+    def somebody(dry_run: bool) -> None:
+        if not dry_run:
             api.files["web.yaml"] = b"other\n"
 
-    api.on_read = somebody
+    api.on_apply = somebody
     result = vcl("edit", "vm", "web")
     assert result.code == 1
     assert "web.yaml was changed by somebody else meanwhile" in result.err
