@@ -23,13 +23,21 @@ def merged_conditions(*sources: Mapping[str, Any]) -> Conditions:
 
 
 def condition(
-    kind: ConditionType, holds: bool, reason: str, *, message: str = "", generation: int = 0
+    kind: ConditionType,
+    holds: bool,
+    reason: str,
+    *,
+    message: str = "",
+    generation: int = 0,
+    since: str = "",
 ) -> dict[str, Any]:
-    """A condition that follows from the records; nobody noted when it changed, so it has no time."""
+    """A condition that follows from the records. `since` is empty when nobody noted when it changed."""
+    time = {"lastTransitionTime": since} if since else {}
     return {
         "type": kind.value,
         "status": (ConditionStatus.TRUE if holds else ConditionStatus.FALSE).value,
         "reason": reason,
         "message": message,
+        **time,
         "observedGeneration": generation,
     }

@@ -199,14 +199,31 @@ def _statuses(view: SyncView, standings: Standings, deletions: Deletions) -> tup
         wanted.setdefault(key, ManifestStatus(valid=False, message=note))
     writes = []
     for key in sorted(wanted.keys() | view.store.statuses.keys()):
-        if key in unsettled or wanted.get(key) == view.store.statuses.get(key):
+        if key in unsettled:
+            continue
+        before = view.store.statuses.get(key) if key in view.store.objects else None
+        after = _dated(wanted.get(key), before, view.moment.wall)
+        if after == view.store.statuses.get(key):
             continue
         name = keys.manifest_status(key.kind, key.name)
-        if key in wanted:
-            writes.append(Write(puts={name: dump(wanted[key])}))
+        if after is not None:
+            writes.append(Write(puts={name: dump(after)}))
         else:
             writes.append(Write(deletes=frozenset({name})))
     return tuple(writes)
+
+
+def _dated(wanted: ManifestStatus | None, before: ManifestStatus | None, now: str) -> ManifestStatus | None:
+    """`wanted` with the time at which `valid` became what it is. Nothing is kept of an object that has always
+    been valid and needs no remark; one that was not at some time keeps when it became so."""
+    valid = wanted is None or wanted.valid
+    if before is not None and before.valid == valid:
+        since = before.since
+    else:
+        since = "" if before is None and valid else now
+    if wanted is None and not since:
+        return None
+    return replace(wanted or ManifestStatus(valid=True), since=since)
 
 
 def _status(key: ObjectKey, file: FileView, view: SyncView, standings: Standings) -> ManifestStatus | None:

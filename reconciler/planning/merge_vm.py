@@ -165,6 +165,7 @@ def _conditions(parts: _Parts, phase: Phase, manifest: Mapping[str, Any] | None)
 def manifest_conditions(record: SpecRecord, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
     """ManifestValid, from what the manifest loop says of the file that defines the object."""
     valid = manifest is None or bool(manifest.get("valid"))
+    changed = "" if manifest is None else str(manifest.get("since") or "")
     return {
         "conditions": [
             condition(
@@ -173,6 +174,7 @@ def manifest_conditions(record: SpecRecord, manifest: Mapping[str, Any] | None) 
                 "Accepted" if valid else "Invalid",
                 message="" if manifest is None else manifest_message(manifest),
                 generation=record.metadata.generation,
+                since=changed or (record.metadata.creation_timestamp if valid else ""),
             )
         ]
     }

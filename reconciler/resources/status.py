@@ -122,11 +122,15 @@ class MasterStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestStatus:
-    """What the manifest loop says of an object or file (status/node/...): problems, conflicts, warnings."""
+    """What the manifest loop says of an object or file (status/node/...): problems, conflicts, warnings.
+
+    `since`: when `valid` last changed; empty when it never did.
+    """
 
     valid: bool
     message: str = ""
     problems: tuple[str, ...] = ()
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

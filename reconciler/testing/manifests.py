@@ -149,6 +149,12 @@ class ManifestWorld:
 
     def condition(self, name: str, kind: Kind = Kind.VIRTUAL_MACHINE) -> ManifestStatus | None:
         """What is said of the object's manifest; None when all is well."""
+        status = self.manifest_status(name, kind)
+        well = status is None or (status.valid and not status.message and not status.problems)
+        return None if well else status
+
+    def manifest_status(self, name: str, kind: Kind = Kind.VIRTUAL_MACHINE) -> ManifestStatus | None:
+        """The whole record about the object's manifest."""
         item = self.cache.get(keys.manifest_status(kind, name))
         return load(ManifestStatus, item.value) if item else None
 

@@ -136,6 +136,27 @@ async def test_the_condition_goes_when_the_file_is_repaired(world: ManifestWorld
     assert record.metadata.generation == 2
 
 
+async def test_it_is_noted_since_when_a_manifest_is_valid_or_not(world: ManifestWorld) -> None:
+    async def since(content: bytes) -> str:
+        world.files["web.yaml"] = content
+        await world.settle()
+        noted = world.manifest_status("web")
+        return noted.since if noted else "always"
+
+    assert await since(vm("web")) == "always"
+    broken = await since(b"kind: [\n")
+    assert broken not in ("", "always")
+    assert await since(b"kind: [[\n") == broken
+    repaired = await since(vm("web"))
+    assert repaired > broken
+    assert await since(vm("web", memory="128Mi")) == repaired
+    del world.files["web.yaml"]
+    await world.settle()
+    await world.finish_deletion("web")
+    await world.settle()
+    assert world.manifest_status("web") is None
+
+
 async def test_nothing_of_a_new_file_that_is_partly_broken_is_taken(world: ManifestWorld) -> None:
     world.files["all.yaml"] = together(vm("web"), vm("db", memory="8Gb"))
     await world.settle()

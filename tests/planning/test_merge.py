@@ -178,6 +178,20 @@ def test_an_invalid_manifest_is_the_first_thing_said_and_the_vm_runs_on() -> Non
     assert (valid["status"], valid["reason"]) == ("False", "Invalid")
 
 
+def test_the_manifests_condition_tells_since_when() -> None:
+    def since(manifest: ManifestStatus | None) -> str | None:
+        records = {} if manifest is None else {keys.manifest_status(VM, "web"): manifest}
+        shown = status({**running("web"), **records})
+        valid = next(c for c in shown["conditions"] if c["type"] == "ManifestValid")
+        return valid.get("lastTransitionTime")
+
+    assert since(None) == "2026-01-31T12:00:00Z"
+    assert since(ManifestStatus(valid=True, message="a warning")) == "2026-01-31T12:00:00Z"
+    assert since(ManifestStatus(valid=True, since="2026-02-01T00:00:00Z")) == "2026-02-01T00:00:00Z"
+    assert since(ManifestStatus(valid=False, since="2026-02-01T00:00:00Z")) == "2026-02-01T00:00:00Z"
+    assert since(ManifestStatus(valid=False)) is None
+
+
 def test_power_off_stops_everything() -> None:
     assert status({keys.POWER_INTENT: {"power": "Off"}})["phase"] == "Stopped"
     off = SpecRecord(
