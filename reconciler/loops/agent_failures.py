@@ -40,6 +40,13 @@ def restore(context: NodeContext, name: str, state: VmState, intent: Intent) -> 
         state.memory = replace(state.memory, retry_at=0.0)
 
 
+def note_generation(state: VmState, generation: int) -> None:
+    """A spec that changed since the last failure is tried at once: it may be the correction."""
+    if state.generation not in (0, generation):
+        state.memory = replace(state.memory, retry_at=0.0)
+    state.generation = generation
+
+
 def note_failure(context: NodeContext, name: str, state: VmState, error: VclError) -> None:
     """Count a failed attempt and set the earliest next one."""
     reason = error.reason if isinstance(error, (DiskError, StartFailed)) else type(error).__name__

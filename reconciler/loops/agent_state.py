@@ -72,5 +72,6 @@ class VmState:
     last_exit: str | None = None
     killed: bool = False
     reset_id: str | None = None
+    generation: int = 0
     written: VmNodeStatus | None = None
     loaded: bool = False

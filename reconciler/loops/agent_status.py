@@ -120,7 +120,7 @@ def _conditions(
                 observed_generation=view.generation,
             )
         )
-    if state.failures.reason == "ImageInUse":
+    if state.failures.reason == "ImageInUse" and phase not in (Phase.RUNNING, Phase.PAUSED):
         found.append(
             Condition(
                 type=ConditionType.IMAGE_IN_USE,
