@@ -13,7 +13,13 @@ from dataclasses import replace
 
 from reconciler.loops.agent_actions import Actions, Job
 from reconciler.loops.agent_disks import DiskWork
-from reconciler.loops.agent_failures import note_exit, note_failure, note_stable, restore
+from reconciler.loops.agent_failures import (
+    note_exit,
+    note_failure,
+    note_generation,
+    note_stable,
+    restore,
+)
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import build_status, status_key
 from reconciler.loops.workqueue import WorkQueue
@@ -291,6 +297,8 @@ class Agent:
             log.error("vm %s: its claim cannot be read; nothing is done", name)
             return None
         restore(context, name, state, intent)
+        if record is not None:
+            note_generation(state, record.metadata.generation)
         host = self._host_of(name, vm)
         if record is None and claim is None and host is None:
             self._drop(name)
@@ -299,7 +307,10 @@ class Agent:
         if record is not None and vm is not None:
             wish = desired(record, vm, intent, claim, power_on=views.power_on())
         controller = context.controllers.get(host or "")
-        uid = record.metadata.uid if record is not None else (claim.uid if claim is not None else "")
+        uid = record.metadata.uid if record is not None else ""
+        if claim is not None and (claim.node == context.node or not uid):
+            # What must be proven gone is what was claimed, also when the spec is another VM's by now.
+            uid = claim.uid
         observed, unknown = await self._observe(controller, host, name, uid)
         if isinstance(observed, Observed):
             state.last = observed
@@ -308,6 +319,7 @@ class Agent:
             node=context.node,
             cluster_uid=context.cluster_uid,
             uid=record.metadata.uid if record is not None else "",
+            controller=vm.controller if vm is not None else "",
             generation=record.metadata.generation if record is not None else 0,
             desired=wish,
             intent=intent,
@@ -346,14 +358,17 @@ class Agent:
         await self._write_status(name, view, state, decision, vm)
 
     def _host_of(self, name: str, vm: VirtualMachineSpec | None) -> str | None:
-        """The controller that has, or is to have, the VM's domain."""
+        """The controller that has, or is to have, the domain: the claim's, whatever the spec says by now."""
+        claimed = self._context.views.claim(name)
+        mine = claimed is not None and claimed.node == self._context.node
+        if claimed is not None and mine and claimed.controller:
+            return claimed.controller
         if vm is not None:
             return vm.controller
         for controller, domains in sorted(self._inventory.items()):
             if name in domains:
                 return controller
-        claimed = self._context.views.claim(name)
-        if claimed is not None and claimed.node == self._context.node:
+        if mine:
             return min(self._context.controllers, default=None)
         return None
 

@@ -15,7 +15,7 @@ from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.writer import conflicts
 from reconciler.planning.disks import writable_names
-from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView
+from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, never_ran
 from reconciler.ports.controller import ResourceController
 from reconciler.resources import keys
 from reconciler.resources.domains import DomainPhase, Gone, Observed
@@ -176,6 +176,7 @@ class Actions:
             generation=views.generation,
             start=views.intent.start,
             restart=views.intent.restart,
+            controller=job.vm.controller,
             claimed=context.clock.wall(),
         )
         self._require_binding(job)
@@ -299,10 +300,12 @@ class Actions:
         )
 
     async def _commit(self, job: Job) -> None:
-        """Record the clients, the pins and the images of a paused domain, before it may run (rule 5)."""
+        """Record the clients, the pins and the images of a paused domain, before it may run (rule 5); of one
+        that runs, the clients that it got meanwhile."""
         claim, domain = job.view.claim, job.view.observed
         assert claim is not None
         assert isinstance(domain, Observed)
+        fresh = never_ran(domain)
         running = replace(
             claim,
             phase=ClaimPhase.RUNNING,
@@ -310,10 +313,10 @@ class Actions:
             session=self._context.session,
             boot_id=self._context.boot_id,
             generation=domain.generation or claim.generation,
-            paused=False,
+            paused=claim.paused and not fresh,
         )
         puts: dict[str, bytes] = {}
-        if job.record is not None and job.vm is not None:
+        if fresh and job.record is not None and job.vm is not None:
             puts.update(await self._disks.record_volumes(job.record, job.vm))
             pin = Pin(uid=claim.uid, machine=domain.machine, domain_uuid=domain.uid, spec=job.record.spec)
             puts[keys.pin(job.name)] = dump(pin)
@@ -354,8 +357,12 @@ class Actions:
             self._event(job, "Stopping", "asked the guest to power off")
 
     async def _destroy(self, job: Job, why: str) -> None:
-        domain = job.view.observed
+        domain, claim = job.view.observed, job.view.claim
         assert isinstance(domain, Observed)
+        mine = claim is not None and claim.node == self._context.node
+        if claim is not None and mine and claim.phase is ClaimPhase.RUNNING and never_ran(domain):
+            # What never ran is no run: the `start` that asked for it stays to be honoured.
+            await self._commit_claim(job, replace(claim, phase=ClaimPhase.STARTING))
         job.state.killed = domain.phase is not DomainPhase.CRASHED
         now = self._context.clock.monotonic()
         job.state.memory = replace(job.state.memory, destroyed=now)
@@ -395,7 +402,7 @@ class Actions:
             uid=claim.uid,
             former_clients=tuple(sorted(lingering)),
             generation=claim.generation,
-            start=claim.start,
+            start=claim.start if ran else None,
             restart=claim.restart,
             exit=exit,
             purged=claim.purged,
@@ -426,6 +433,7 @@ class Actions:
             generation=domain.generation,
             start=job.view.intent.start,
             restart=job.view.intent.restart,
+            controller=job.vm.controller,
             claimed=self._context.clock.wall(),
         )
         await self._commit_claim(

@@ -84,14 +84,16 @@ class Memory:
 class VmView:
     """Everything the decision depends on. `observed` None: unknown, and `unknown` says why.
 
-    `uid`: the spec's, empty when there is no spec. `desired` None: no (usable) spec. `purge`: the deletion
-    takes the images along. `grace`: seconds a guest gets to power off. `frozen`: why nothing may be done.
+    `uid` and `controller`: the spec's, empty when there is no (usable) spec; `desired` is then None. `purge`:
+    the deletion takes the images along. `grace`: seconds a guest gets to power off. `frozen`: why nothing may
+    be done.
     """
 
     name: str
     node: str
     cluster_uid: str
     uid: str
+    controller: str = ""
     generation: int
     desired: Desired | None
     intent: Intent
@@ -166,7 +168,7 @@ def _runs_here(view: VmView) -> bool:
 def _stray(view: VmView, domain: Observed) -> Decision:
     """A domain that vcl made here, while the record does not name this node."""
     claim = view.claim
-    if claim is not None:
+    if claim is not None and domain.uid == claim.uid:
         owner = f"node {claim.node}" if claim.node else "nobody"
         return Decision(
             step=Step.DESTROY_FOREIGN,
@@ -198,11 +200,11 @@ def _present(view: VmView, domain: Observed) -> Decision:
         return _destroy(Phase.FAILED, "the guest crashed")
     if not _runs_here(view):
         return _stop(view, domain, _stop_reason(view))
-    if view.intent.restart and view.intent.restart != claim.restart and not _never_ran(domain):
+    if view.intent.restart and view.intent.restart != claim.restart and not never_ran(domain):
         return _stop(view, domain, "restart asked for")
     if domain.phase is DomainPhase.STOPPING:
         return _wait(Phase.STOPPING, "the guest is shutting down", view.now + STOP_POLL)
-    if _never_ran(domain):
+    if never_ran(domain):
         return _finish_start(view, domain, claim)
     return _keep_running(view, domain, claim)
 
@@ -211,7 +213,8 @@ def _destroy(phase: Phase, message: str) -> Decision:
     return Decision(step=Step.DESTROY, phase=phase, message=message)
 
 
-def _never_ran(domain: Observed) -> bool:
+def never_ran(domain: Observed) -> bool:
+    """Whether it was created and, as far as is known, never told to run."""
     return domain.phase is DomainPhase.PAUSED and domain.pause_reason is PauseReason.STARTING
 
 
@@ -232,15 +235,19 @@ def _keep_running(view: VmView, domain: Observed, claim: Claim) -> Decision:
     paused = domain.phase is DomainPhase.PAUSED
     if claim.phase is not ClaimPhase.RUNNING:
         return _destroy(Phase.STARTING, "it runs although its start was not recorded; it is started afresh")
+    if set(domain.clients) - set(claim.clients):
+        return Decision(step=Step.COMMIT, phase=Phase.RUNNING, message="recording who may write")
     if view.intent.paused:
         if not paused:
             return Decision(step=Step.PAUSE, phase=Phase.RUNNING, message="pause asked for")
         note = f"paused by `vcl pause`; `vcl resume {view.name}` lets it go on"
         return _wait(Phase.PAUSED, note)
+    if claim.paused:
+        # Also of a guest that runs: a mark that stayed would make a later pause of somebody else's ours.
+        phase = Phase.PAUSED if paused else Phase.RUNNING
+        return Decision(step=Step.RESUME, phase=phase, message="resume asked for")
     if not paused:
         return _wait(Phase.RUNNING)
-    if claim.paused:
-        return Decision(step=Step.RESUME, phase=Phase.PAUSED, message="resume asked for")
     if domain.pause_reason is PauseReason.IO_ERROR:
         if view.now >= view.memory.io_retry_at:
             return Decision(step=Step.RESUME, phase=Phase.PAUSED, message="trying again after an I/O error")
@@ -272,7 +279,7 @@ def _stop(view: VmView, domain: Observed, why: str) -> Decision:
     force = view.desired.force or (view.intent.force and why == "restart asked for")
     deleting = view.desired.wish is Wish.DELETED
     phase = Phase.TERMINATING if deleting else Phase.STOPPING
-    if force or _never_ran(domain) or view.grace <= 0:
+    if force or never_ran(domain) or view.grace <= 0:
         return _destroy(phase, why)
     if memory.stop_since is None:
         if domain.phase is DomainPhase.PAUSED and domain.pause_reason is not PauseReason.IO_ERROR:
@@ -298,10 +305,12 @@ def _absent_claimed(view: VmView) -> Decision:
         return Decision(step=Step.CANCEL, phase=None, message=_stop_reason(view))
     if claim.phase is ClaimPhase.RUNNING:
         return Decision(step=Step.RELEASE, phase=None, message="the domain is gone")
+    if claim.uid != view.uid or _other_controller(view, claim):
+        return Decision(step=Step.RELEASE, phase=None, message="it was claimed for an earlier spec")
     deleting = view.desired is not None and view.desired.wish is Wish.DELETED
     if deleting and view.purge and not claim.purged:
         return Decision(step=Step.PURGE, phase=Phase.TERMINATING, message="trashing its images")
-    if not _runs_here(view) or claim.uid != view.uid:
+    if not _runs_here(view):
         return Decision(step=Step.RELEASE, phase=None, message=_stop_reason(view))
     if view.now < memory.retry_at:
         return _wait(None, "", memory.retry_at)
@@ -313,6 +322,11 @@ def _absent_claimed(view: VmView) -> Decision:
     if claim.phase is ClaimPhase.PROVISIONING or set(prepared.identities) - set(claim.disks):
         return Decision(step=Step.EXTEND, phase=Phase.STARTING, message="claiming its disks")
     return Decision(step=Step.CREATE, phase=Phase.STARTING, message="starting")
+
+
+def _other_controller(view: VmView, claim: Claim) -> bool:
+    """Whether the spec names another controller than the one that the claim was made for."""
+    return bool(claim.controller and view.controller) and claim.controller != view.controller
 
 
 def _absent_unclaimed(view: VmView) -> Decision:

@@ -233,6 +233,8 @@ def _records(parts: _Parts) -> dict[str, Any]:
             "disks": list(claim.disks),
             "clients": list(claim.clients),
             "claimed": claim.claimed,
+            **({"start": claim.start} if claim.start else {}),
+            **({"restart": claim.restart} if claim.restart else {}),
         }
     return found
 

@@ -150,6 +150,7 @@ class Claim:
     `disks`: the `disk/` keys held with this claim, without the prefix.
     `start`, `restart`: the ids of the requests that this run already honours. `paused`: vcl suspended it.
     `exit`: how the last run ended (an ExitReason), on an emptied claim; `purged`: its images are trashed.
+    `controller`: who has, or is to have, the domain, whatever the spec says by now.
     """
 
     node: str = ""
@@ -167,6 +168,7 @@ class Claim:
     paused: bool = False
     exit: str | None = None
     purged: bool = False
+    controller: str = ""
     claimed: str = ""
 
 
