@@ -81,23 +81,22 @@ def perform(ctx: typer.Context, verb: Verb, which: Which, how: How) -> int:
 
 
 def _ask(client: Client, verb: Verb, name: str, how: How) -> Goal:
-    before = _incarnation(look(client, VM, name)) if verb.name == "restart" else None
+    before = _honoured(look(client, VM, name)) if verb.name == "restart" else None
     client.verb(name, verb.name, {} if how.force is None else {"force": how.force})
     reached = phase_is(*verb.phases)
     if verb.name != "restart":
         return reached
 
     def started_anew(item: Any) -> bool:
-        return reached(item) and _incarnation(item) != before
+        waits = (status_of(item).get("intent") or {}).get("restart")
+        return reached(item) and not waits and _honoured(item) != before
 
     return started_anew
 
 
-def _incarnation(item: Any) -> tuple[Any, ...]:
-    """What differs between two runs of a VM: its clients (a process), and times of whole seconds."""
-    status = status_of(item)
-    claim = status.get("claim") or {}
-    return status.get("startTime"), claim.get("claimed"), claim.get("clients")
+def _honoured(item: Any) -> Any:
+    """The request for a restart that the VM's run honours already: another one after each restart."""
+    return (status_of(item).get("claim") or {}).get("restart")
 
 
 def _names(client: Client, verb: Verb, which: Which) -> tuple[str, ...]:

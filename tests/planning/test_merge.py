@@ -208,7 +208,10 @@ def test_a_restart_is_shown_until_it_was_honoured() -> None:
     assert status({**running("web"), INTENT: asked})["intent"]["restart"] == "r"
     records = running("web")
     records[keys.claim("web")] = Claim(node="r1", uid="uid-web", restart="r")
-    assert "intent" not in status({**records, INTENT: asked})
+    shown = status({**records, INTENT: asked})
+    assert "intent" not in shown
+    assert shown["claim"]["restart"] == "r"
+    assert "start" not in shown["claim"]
 
 
 @pytest.mark.parametrize("key", [INTENT, STATUS, keys.claim("web"), keys.binding("web"), SPEC])

@@ -90,7 +90,10 @@ def test_a_restart_is_done_only_when_the_vm_was_started_anew(vcl: Any, api: Any)
     result = vcl("restart", "web", "--wait", "--timeout=0.2s")
     assert result.code == 1
     assert "timed out waiting for the condition on virtualmachine/web: Running" in result.err
-    api.on_verb = lambda item, verb: item["status"].update(startTime="2026-02-01T00:00:00Z")
+    honoured = {"claim": {"restart": "id-1"}}
+    api.on_verb = lambda item, verb: item["status"].update(honoured, intent={"restart": "id-2"})
+    assert vcl("restart", "web", "--wait", "--timeout=0.2s").code == 1
+    api.on_verb = lambda item, verb: item["status"].update({"claim": {"restart": "id-2"}}, intent={})
     assert vcl("restart", "web", "--wait").code == 0
 
 
