@@ -46,7 +46,9 @@ def desired(
         force = intent.run == "Stop" and intent.force
         return Desired(wish=Wish.DELETED, reason="its manifest was deleted", force=force)
     if not power_on:
-        return Desired(wish=Wish.STOP, reason="the cluster's power is Off; `vcl cluster start` turns it on")
+        return Desired(
+            wish=Wish.STOP, reason="the cluster's power is Off: set `power: On` in the Cluster's manifest"
+        )
     if intent.run == "Stop":
         return Desired(
             wish=Wish.STOP,

@@ -62,7 +62,7 @@ def test_deletion_beats_everything() -> None:
 def test_power_off_stops_and_says_how_to_go_on() -> None:
     off = desired(record(), vm(), Intent(), HELD, power_on=False)
     assert off.wish is Wish.STOP
-    assert "cluster start" in off.reason
+    assert "power: On" in off.reason
 
 
 def test_a_stopped_vm_says_who_stopped_it() -> None:
