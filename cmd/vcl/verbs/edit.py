@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -54,7 +54,7 @@ def run(
     draft = folder / PurePosixPath(path).name
     draft.write_bytes(original)
     try:
-        code = _Edit(client=client, path=path, original=original, draft=draft).run()
+        code = _Edit(client=client, info=info, name=name, path=path, original=original, draft=draft).run()
     except VclError as error:
         if draft.exists() and draft.read_bytes() not in (original, b""):
             raise VclError(error.message, cure=_and_kept(error.cure, draft)) from error
@@ -83,6 +83,8 @@ def manifest_path(client: Client, info: KindInfo, name: str) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Edit:
     client: Client
+    info: KindInfo
+    name: str
     path: str
     original: bytes
     draft: Path
@@ -113,9 +115,21 @@ class _Edit:
         sent = submit(self.client, [self._input(text)], dry_run=True, place=Place(path=self.path))
         failed = [r for r in results(sent.report) if r.get("result") == "failed"]
         if not failed and not sent.errors:
-            return []
+            return self._lost(results(sent.report))
         told = problems(sent.report) or [str(r.get("error") or "it was refused") for r in failed]
         return [*told, *(str(error) for error in sent.errors)]
+
+    def _lost(self, found: Sequence[dict[str, Any]]) -> list[str]:
+        """Another kind or name would delete this object and make a new one, with empty disks."""
+        if any(
+            (entry.get("kind"), entry.get("name")) == (self.info.kind.value, self.name) for entry in found
+        ):
+            return []
+        label = f"{self.info.singular}/{self.name}"
+        return [
+            f"{label} is not in the file any more; kind and name cannot be edited, "
+            f"and 'vcl delete {label}' removes it"
+        ]
 
     def _save(self, text: bytes) -> int:
         place = Place(path=self.path, expect=sha256(self.original).hexdigest())

@@ -62,6 +62,15 @@ def report(result: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def test_files_may_be_joined_with_commas(vcl: Any, api: Any, web: Path) -> None:
+    odd, other = web.parent / "a,b.yaml", web.parent / "other.yaml"
+    odd.write_text(WEB)
+    other.write_text(WEB)
+    assert vcl("apply", "-f", f"{web},{other}", "-f", str(odd)).code == 0
+    [(_, _, body)] = api.requests("POST")
+    assert [file["name"] for file in body["files"]] == [str(web), str(other), str(odd)]
+
+
 def test_apply_sends_the_bytes_and_says_what_became_of_each_object(vcl: Any, api: Any, web: Path) -> None:
     assert vcl("apply", "-f", str(web)).out == "virtualmachine/web created\n"
     assert api.files["web.yaml"] == WEB.encode()
@@ -351,6 +360,19 @@ def test_edit_gives_up_but_keeps_the_text(vcl: Any, api: Any, editor: Any) -> No
     kept = Path(result.err.strip().rpartition(" ")[2])
     assert kept.read_text() == WEB.replace("2Gi", "lots")
     assert api.files["web.yaml"] == WEB.encode()
+    kept.unlink()
+    kept.parent.rmdir()
+
+
+def test_edit_does_not_rename_an_object(vcl: Any, api: Any, editor: Any) -> None:
+    api.files["web.yaml"] = WEB.encode()
+    log = editor("sed -i 's/name: web/name: shop/' $1")
+    api.reports = [report("created", name="shop")]
+    result = vcl("edit", "vm", "web")
+    assert result.code == 1
+    assert "virtualmachine/web is not in the file any more" in Path(f"{log}.2").read_text()
+    assert api.files["web.yaml"] == WEB.encode()
+    kept = Path(result.err.strip().rpartition(" ")[2])
     kept.unlink()
     kept.parent.rmdir()
 
