@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from reconciler.resources.quantity import human_bytes
 from vcl.durations import age, human_duration
 from vcl.sheet import Sheet
 from vcl.verbs.events import seen
 
 Object = dict[str, Any]
+
+SIZES = ("total", "free")
+"""The fields of a status that count bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +96,17 @@ def _generations(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> str:
 
 
 def _other_body(sheet: Sheet, facts: Facts) -> None:
-    sheet.section("Spec")
-    sheet.tree(part(facts.item, "spec"))
-    sheet.end()
+    spec = part(facts.item, "spec")
+    if spec:
+        sheet.section("Spec")
+        sheet.tree(spec)
+        sheet.end()
+    else:
+        sheet.field("Spec", None)
     status = {
-        k: v
+        k: human_bytes(v) if k in SIZES and isinstance(v, int) else v
         for k, v in part(facts.item, "status").items()
-        if k not in ("conditions", "source", "observedGeneration")
+        if k not in ("conditions", "source", "observedGeneration", "uid")
     }
     if status:
         sheet.section("Status")

@@ -52,7 +52,7 @@ def read_inputs(names: Sequence[str], *, recursive: bool = False) -> Inputs:
         raise UsageError("say which manifests", cure="name them with -f FILE, -f DIR or -f -")
     files: list[Input] = []
     errors: list[VclError] = []
-    for name in names:
+    for name in _split(names):
         try:
             for path in _paths(name, recursive=recursive):
                 files.append(_read(path))
@@ -83,6 +83,15 @@ def targets_of_files(names: Sequence[str], *, recursive: bool = False) -> tuple[
     if not found:
         raise InvalidInput("the files define no objects", cure="see what is in them with 'vcl validate'")
     return tuple(Target(info=info, names=tuple(own)) for info, own in found.items())
+
+
+def _split(names: Sequence[str]) -> Iterator[str]:
+    """`a.yaml,b.yaml` is two files, as in kubectl, unless there is one of that very name."""
+    for name in names:
+        if "," in name and not Path(name).exists():
+            yield from filter(None, name.split(","))
+        else:
+            yield name
 
 
 def _paths(name: str, *, recursive: bool) -> Iterator[str]:

@@ -21,6 +21,21 @@ from vcl.session import Session, UsageError, complain
 # typer brings its own copy of click since 0.28: reach the base of its errors without naming the copy.
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
+FLAGS = frozenset(
+    {
+        "--all",
+        "--force",
+        "--ignore-not-found",
+        "--no-headers",
+        "--purge",
+        "--recursive",
+        "--show-labels",
+        "--wait",
+        "--watch",
+    }
+)
+"""Options without a value, which kubectl's users give one all the same."""
+
 HELP = """Declarative virtual machines: write a manifest, and vcl makes it so.
 
 \b
@@ -52,6 +67,7 @@ def _run(argv: list[str]) -> int:
     failed = 2 if argv[:1] == ["diff"] else 1  # diff's 1 means that there are differences
     try:
         session, rest = split_globals(argv)
+        rest = as_flags(as_verb(rest))
         group = _group()
         # not group.main(): it would take broken pipes and Ctrl-C for itself
         with group.make_context("vcl", rest or ["--help"], obj=session) as context:
@@ -96,6 +112,30 @@ def split_globals(argv: Sequence[str]) -> tuple[Session, list[str]]:
     if timeout <= 0:
         raise UsageError("--request-timeout must be more than zero", cure="write --request-timeout=30s")
     return Session(socket=values["--socket"], timeout=timeout), rest
+
+
+def as_verb(words: list[str]) -> list[str]:
+    """`vcl help VERB` and `vcl --version`, as everybody tries them."""
+    match words:
+        case ["help", *verb]:
+            return [*verb, "--help"]
+        case ["--version"]:
+            return ["version"]
+    return words
+
+
+def as_flags(words: Sequence[str]) -> list[str]:
+    """`--wait=true` is `--wait`, and `--wait=false` nothing, as in kubectl; up to `--`."""
+    found: list[str] = []
+    ours = list(words)
+    end = ours.index("--") if "--" in ours else len(ours)
+    for word in ours[:end]:
+        name, _, value = word.partition("=")
+        if name not in FLAGS or value not in ("true", "false"):
+            found.append(word)
+        elif value == "true":
+            found.append(name)
+    return found + ours[end:]
 
 
 def _group() -> VerbGroup:

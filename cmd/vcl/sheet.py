@@ -8,6 +8,8 @@ from typing import Any
 from vcl.table import clean, render
 
 INDENT = "  "
+LABELS = ("matchLabels", "nodeSelector")
+"""Maps whose keys are the user's words, not fields."""
 
 
 class Sheet:
@@ -58,10 +60,12 @@ class Sheet:
         self.end()
 
     def tree(self, value: Mapping[str, Any]) -> None:
-        """Any JSON-shaped map, one line a leaf."""
+        """Any JSON-shaped map, one line a leaf; labels to match as `key=value`."""
         for key, item in value.items():
             label = spaced(key)
-            if isinstance(item, Mapping) and item:
+            if key in LABELS and isinstance(item, Mapping):
+                self.mapping(label, item)
+            elif isinstance(item, Mapping) and item:
                 self.section(label)
                 self.tree(item)
                 self.end()

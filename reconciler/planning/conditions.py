@@ -10,6 +10,8 @@ from reconciler.resources.status import ConditionStatus, ConditionType
 Conditions = dict[str, dict[str, Any]]
 """By type."""
 
+_FIELDS = ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")
+
 
 def merged_conditions(*sources: Mapping[str, Any]) -> Conditions:
     """The `conditions` of several reports; of two with one type the earlier report's counts."""
@@ -18,8 +20,13 @@ def merged_conditions(*sources: Mapping[str, Any]) -> Conditions:
         listed = source.get("conditions")
         for entry in listed if isinstance(listed, list) else ():
             if isinstance(entry, dict) and isinstance(entry.get("type"), str):
-                found.setdefault(entry["type"], entry)
+                found.setdefault(entry["type"], _in_order(entry))
     return found
+
+
+def _in_order(entry: dict[str, Any]) -> dict[str, Any]:
+    """With its fields in the order in which people read them, whoever wrote it."""
+    return {key: entry[key] for key in _FIELDS if key in entry} | entry
 
 
 def condition(

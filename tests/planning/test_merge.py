@@ -178,6 +178,13 @@ def test_an_invalid_manifest_is_the_first_thing_said_and_the_vm_runs_on() -> Non
     assert (valid["status"], valid["reason"]) == ("False", "Invalid")
 
 
+def test_all_conditions_have_their_fields_in_one_order() -> None:
+    records = {keys.master_status(VM, "web"): REFUSED}
+    orders = [[key for key in c if key != "lastTransitionTime"] for c in status(records)["conditions"]]
+    assert len(orders) == 3
+    assert all(o == ["type", "status", "reason", "message", "observedGeneration"] for o in orders)
+
+
 def test_the_manifests_condition_tells_since_when() -> None:
     def since(manifest: ManifestStatus | None) -> str | None:
         records = {} if manifest is None else {keys.manifest_status(VM, "web"): manifest}

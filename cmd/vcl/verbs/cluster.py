@@ -15,17 +15,19 @@ from vcl.session import connect
 from vcl.sheet import Sheet
 from vcl.verbs.confirm import held_deletions, object_name
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
 
 @app.callback(epilog=EPILOG)
-def cluster() -> None:
+def cluster(ctx: typer.Context) -> None:
     """Show how the cluster is doing.
 
     \b
     Example:
       vcl cluster status
     """
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
 
 
 @app.command("status", epilog=EPILOG)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from vcl.client import Client, Unreachable
-from vcl.main import split_globals
+from vcl.main import as_flags, as_verb, split_globals
 
 from reconciler.resources.errors import VclError
 
@@ -188,6 +188,15 @@ def test_global_options_may_stand_anywhere() -> None:
         ["get", "--socket", "/a", "vms", "--request-timeout=5s", "--", "--socket", "b"]
     )
     assert (session.socket, session.timeout, rest) == ("/a", 5.0, ["get", "vms", "--", "--socket", "b"])
+
+
+def test_what_users_of_kubectl_type_is_understood() -> None:
+    assert as_verb(["help"]) == ["--help"]
+    assert as_verb(["help", "get"]) == ["get", "--help"]
+    assert as_verb(["--version"]) == ["version"]
+    assert as_verb(["get", "help"]) == ["get", "help"]
+    words = ["get", "--watch=true", "--no-headers=false", "--for=create", "--", "--all=true"]
+    assert as_flags(words) == ["get", "--watch", "--for=create", "--", "--all=true"]
 
 
 @pytest.mark.parametrize("argv", [["--socket"], ["--request-timeout=0"], ["--request-timeout=soon"]])

@@ -266,6 +266,16 @@ def test_a_node_is_described_with_what_runs_on_it() -> None:
     assert text == (GOLDEN / "describe-node.txt").read_text()
 
 
+def test_other_kinds_are_described_in_the_users_words() -> None:
+    at = datetime.fromisoformat("2026-01-31T12:10:00Z")
+    rule = {"spec": {"vms": {"matchLabels": {"tier": "web", "example.com/Zone": "a"}}}}
+    text = describe(Facts(item={"kind": "PlacementConstraint", **rule}, events=(), vms=(), at=at))
+    assert "    Match labels:  example.com/Zone=a\n                   tier=web\n" in text
+    pool = {"kind": "StoragePool", "spec": {}, "status": {"uid": "x", "free": 2**30, "ready": True}}
+    text = describe(Facts(item=pool, events=(), vms=(), at=at))
+    assert "Spec:         <none>\nStatus:\n  Free:   1Gi\n  Ready:  True\n" in text
+
+
 def test_describe_asks_for_the_object_and_its_events(vcl: Any, api: Any) -> None:
     api.events = EVENTS
     result = vcl("describe", "vm", "web", "nope")
