@@ -18,8 +18,8 @@ from urllib.parse import quote, urlencode
 from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import KindInfo
 from vcl import http1
+from vcl.session import DEFAULT_SOCKET
 
-DEFAULT_SOCKET = "/run/vcl/vcld.sock"
 ROOT = "/apis/vcl/v1"
 
 Object = dict[str, Any]

@@ -14,9 +14,8 @@ os.environ["TYPER_USE_RICH"] = "0"  # rich costs 100 ms and more, and paints wha
 import typer
 
 from reconciler.resources.errors import VclError
-from vcl.client import DEFAULT_SOCKET
 from vcl.registry import EPILOG, VerbGroup
-from vcl.session import Session, UsageError, complain
+from vcl.session import DEFAULT_SOCKET, Session, UsageError, complain
 
 # typer brings its own copy of click since 0.28: reach the base of its errors without naming the copy.
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

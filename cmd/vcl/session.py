@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from reconciler.resources.errors import VclError
-from vcl.client import DEFAULT_SOCKET, Client
+
+if TYPE_CHECKING:
+    from vcl.client import Client
+
+DEFAULT_SOCKET = "/run/vcl/vcld.sock"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,8 @@ def session(ctx: typer.Context) -> Session:
 
 def connect(ctx: typer.Context) -> Client:
     """A client of the daemon that the user means; nothing is sent yet."""
+    from vcl.client import Client
+
     chosen = session(ctx)
     return Client(chosen.socket, timeout=chosen.timeout)
 

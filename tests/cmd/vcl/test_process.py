@@ -47,6 +47,17 @@ def test_get_and_help_import_nothing_heavy(api: Any, argv: tuple[str, ...]) -> N
     assert done.stderr == "imported:\n"
 
 
+def test_help_does_not_even_import_what_talks_to_the_daemon() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(heavy=("vcl.client", "vcl.http1", "json", "socket")), "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "imported:\n")
+
+
 def test_the_program_reads_manifests_from_stdin(command: Any, api: Any) -> None:
     done = command("apply", "-f", "-", stdin=b"# from a pipe\n")
     assert done.returncode == 0
