@@ -51,8 +51,8 @@ def start_libvirtd(where: Place) -> tuple[Any, bool]:
 
 
 def vclds(where: Place) -> list[Any]:
-    """Every running vcld of this place; there is at most one unless somebody was quick."""
-    return [process for process in lab._processes() if _arguments(process.pid)[1:] == _command(where)[1:]]
+    """Every running vcld of this place, also one that was started by hand with its configuration."""
+    return [process for process in lab._processes() if _is_vcld(_arguments(process.pid), where)]
 
 
 def from_here(process: Any) -> bool:
@@ -100,6 +100,12 @@ def stop_vcld(where: Place) -> int:
         time.sleep(0.05)
     where.socket.unlink(missing_ok=True)
     return len(found)
+
+
+def _is_vcld(arguments: list[str], where: Place) -> bool:
+    return str(where.config) in arguments and any(
+        word == "vcld.main" or word.endswith("/vcld") for word in arguments
+    )
 
 
 def _command(where: Place) -> list[str]:
