@@ -76,7 +76,12 @@ def kvm(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
 
 
 def libvirt(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
-    """libvirtd answers."""
+    """libvirtd answers: the one that vcld uses, and before vcld runs, the system's."""
+    status = vcld.node.get("status") or {}
+    if (status.get("controllers") or {}).get("libvirt") == "Ready":
+        message = f"libvirt answers vcld ({status.get('hypervisor') or 'QEMU'})"
+        yield Finding(check="libvirt", level=Level.OK, message=message)
+        return
     if machine.which("virsh") is None:
         yield Finding(
             check="libvirt",
@@ -150,11 +155,17 @@ def libvirt_guests(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
         yield Finding(check="libvirt-guests", level=Level.OK, message="libvirt-guests is not enabled")
         return
     settings = "\n".join(machine.text(name) or "" for name in GUESTS_SETTINGS)
-    starts = any(line.strip() == "ON_BOOT=start" for line in settings.splitlines())
+    said = {line.strip().replace('"', "").replace("'", "") for line in settings.splitlines()}
+    if {"ON_BOOT=ignore", "ON_SHUTDOWN=shutdown"} <= said:
+        message = "libvirt-guests shuts guests down with the host, and starts none"
+        yield Finding(check="libvirt-guests", level=Level.OK, message=message)
+        return
+    starts = "ON_BOOT=start" in said
     yield Finding(
         check="libvirt-guests",
         level=Level.FAIL if starts else Level.WARN,
-        message="libvirt-guests is enabled: it stops guests when the host shuts down"
+        message="libvirt-guests is enabled: it suspends or stops guests when the host shuts down"
         + (", and starts them at boot, though vcl may run them elsewhere by then" if starts else ""),
-        cure="systemctl disable --now libvirt-guests (OpenRC: rc-update del libvirt-guests)",
+        cure="systemctl disable --now libvirt-guests (OpenRC: rc-update del libvirt-guests), or set "
+        "ON_BOOT=ignore and ON_SHUTDOWN=shutdown for it",
     )

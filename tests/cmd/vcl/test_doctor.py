@@ -168,6 +168,16 @@ def test_libvirt_guests_that_starts_guests_is_a_failure(well: Machine) -> None:
     assert bad(machine) == [("libvirt-guests", Level.FAIL)]
 
 
+def test_libvirt_guests_that_only_shuts_guests_down_is_fine(well: Machine) -> None:
+    written("/etc/default/libvirt-guests", 'ON_BOOT=ignore\nON_SHUTDOWN="shutdown"\n')(well)
+    assert bad(with_command(well, "systemctl", Ran(code=0, text="enabled\n"))) == []
+
+
+def test_the_libvirt_that_vcld_uses_is_the_one_that_counts(well: Machine) -> None:
+    vcld = replace(VCLD, node={"status": {"virtualization": "kvm", "controllers": {"libvirt": "Ready"}}})
+    assert bad(with_command(well, "virsh", Ran(code=1, text="error: no")), vcld) == []
+
+
 def test_kvm_that_does_not_work_is_told_as_the_daemon_proved_it(well: Machine) -> None:
     proved = replace(VCLD, node={"status": {"virtualization": "qemu"}})
     assert bad(well, proved) == [("kvm", Level.WARN)]
