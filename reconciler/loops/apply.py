@@ -179,7 +179,7 @@ class Manifests:
         """See the port."""
         if not self._sync.confirm(id):
             raise NotFound(
-                f"no deletions are held with the id {id!r} (any more)", cure="see what vcl status says"
+                f"no deletions are held with the id {id!r} (any more)", cure="see `vcl cluster status`"
             )
         await self._sync.step()
 
