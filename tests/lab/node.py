@@ -88,7 +88,7 @@ class LabNode:
             self.process.wait(20)
         for holder in self._holders:
             holder.kill()
-            holder.wait(20)
+            holder.communicate(timeout=20)
         with contextlib.suppress(Exception):
             self.libvirtd.thaw()
         self.libvirtd.start()
@@ -251,7 +251,7 @@ class LabNode:
     def hold(self, *command: str | Path) -> subprocess.Popen[bytes]:
         """A process of somebody else, ended after the test."""
         made = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         self._holders.append(made)
         return made
@@ -261,6 +261,8 @@ class LabNode:
         path.mkdir(parents=True, exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "vcl-test", path], check=True)
         self._mounts.append(path)
+        # libvirtd has a mount namespace of its own, which is made when it starts.
+        self.libvirtd.restart()
         return path
 
 
