@@ -48,10 +48,16 @@ if command -v apt-get >/dev/null 2>&1; then
       }
       as_root=sudo
     fi
-    echo "installing:$missing"
-    $as_root apt-get update -q
+    echo "installing, which takes a minute or two:$missing"
+    mkdir -p build
     # shellcheck disable=SC2086 # a list of words
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+    { $as_root apt-get update -q &&
+      $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $missing
+    } > build/install.log 2>&1 || {
+      tail -n 20 build/install.log >&2
+      echo "error: apt-get failed; all it said is in build/install.log" >&2
+      exit 1
+    }
   fi
 else
   missing=$(missing_commands)
