@@ -1,4 +1,4 @@
-"""How runs end and begin: a guest's own poweroff, a killed QEMU, a daemon that comes back; kinds of guests."""
+"""How runs end and begin: poweroffs, a killed QEMU, a daemon that comes back; kinds of guests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import os
 import signal
 from typing import Any
 
+import libvirt
 import pytest
 
 pytestmark = [pytest.mark.libvirt, pytest.mark.slow]
+
+MARK = "urn:vcl:starting:1"
 
 
 def test_a_guest_that_powers_itself_off_follows_its_run_strategy(node: Any) -> None:
@@ -140,3 +143,23 @@ def test_a_guest_that_ignores_the_power_button_is_ended_after_its_grace_period(n
     assert node.vcl("stop", "deaf", "--wait").returncode == 0
     assert node.qemus("deaf") == []
     assert "Killing" in node.events("deaf")
+
+
+def test_a_guest_whose_resume_was_cut_short_is_paused_only_by_those_who_pause_it(node: Any) -> None:
+    """The mark of a guest that was never resumed goes when it is seen running, else a pause by hand would
+    be taken for a start that did not end, and the guest be started afresh."""
+    node.start()
+    pid = node.boot("web")
+    node.end(signal.SIGKILL)
+    with node.libvirt() as connection:
+        domain = connection.lookupByName("web")
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "<mark/>", "vclstarting", MARK, 0)
+        assert MARK in domain.XMLDesc()
+        node.start()
+        node.until(lambda: MARK not in domain.XMLDesc(), what="the mark is removed")
+        domain.suspend()
+        node.until_said("web", "paused outside vcl", "virsh resume web")
+        assert node.phase("web") == "Paused"
+        domain.resume()
+    node.until_phase("web", "Running")
+    assert node.qemus("web") == [pid]

@@ -23,7 +23,7 @@ from reconciler.resources.errors import ControllerUnavailable
 
 STARTING_NAMESPACE = "urn:vcl:starting:1"
 """libvirt reports a domain that was created paused just like one that a user paused. This mark in its
-metadata tells them apart: `create` puts it in, and it is removed before the first resume."""
+metadata tells them apart: `create` puts it in, and it is removed after the first resume."""
 STARTING_KEY = "vclstarting"
 
 _PHASES = {
@@ -83,6 +83,12 @@ class DetailsCache:
                 self._known.pop(uuid, None)
             else:
                 self._known.clear()
+
+    def is_marked(self, uuid: str) -> bool:
+        """Whether the domain, as it was last read, has the mark of one that was never resumed."""
+        with self._lock:
+            known = self._known.get(uuid)
+        return known is not None and known.starting
 
     def keep_only(self, uuids: set[str]) -> None:
         """Drop what is not there any more."""

@@ -101,5 +101,15 @@ def by_uuid(connection: libvirt.virConnect, uuid: str) -> libvirt.virDomain | No
         raise
 
 
+def is_active(domain: libvirt.virDomain) -> bool:
+    """Whether it runs; one that ended since it was looked up does not."""
+    try:
+        return bool(domain.isActive())
+    except libvirt.libvirtError as error:
+        if failures.is_missing(error):
+            return False
+        raise
+
+
 def _uuids(connection: libvirt.virConnect, flags: int) -> set[str]:
     return {domain.UUIDString() for domain in connection.listAllDomains(flags)}

@@ -18,7 +18,7 @@ from reconciler.adapters.libvirt.details import (
     DetailsCache,
     marked_starting,
 )
-from reconciler.adapters.libvirt.domains import Reader, by_name, by_uuid
+from reconciler.adapters.libvirt.domains import Reader, by_name, by_uuid, is_active
 from reconciler.adapters.libvirt.files import Files
 from reconciler.adapters.libvirt.hints import Ends, Hints
 from reconciler.adapters.libvirt.link import Link, Session
@@ -32,6 +32,7 @@ from reconciler.domainxml.parse import DomainXmlInvalid
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
+    DomainPhase,
     ExitReason,
     Gone,
     Observed,
@@ -86,7 +87,7 @@ class Lifecycle:
         """See ResourceController. A domain that is only defined and does not run is Gone."""
         session = await self.link.session(timeout=timeout)
         return await self.link.run(
-            lambda connection, _: self._observe(connection, session.epoch, name, uid.lower()),
+            lambda connection, ticket: self._observe(connection, ticket, session.epoch, name, uid.lower()),
             timeout=timeout,
             what=f"look at {name}",
             session=session,
@@ -151,7 +152,9 @@ class Lifecycle:
 
     # On worker threads from here on.
 
-    def _observe(self, connection: libvirt.virConnect, epoch: Epoch, name: str, uid: str) -> Observed | Gone:
+    def _observe(
+        self, connection: libvirt.virConnect, ticket: Ticket, epoch: Epoch, name: str, uid: str
+    ) -> Observed | Gone:
         # Before the look: a creation that ends between the look and this would be missed by both.
         why = self.outstanding.why_unknown(name=name, uid=uid, epoch=epoch)
         domain = by_name(connection, name)
@@ -159,6 +162,8 @@ class Lifecycle:
         if seen is not None and domain is not None:
             if seen.clients:
                 self.ends.started(domain.UUIDString())
+            if seen.phase is DomainPhase.RUNNING and self.cache.is_marked(domain.UUIDString()):
+                self._unmark(domain, ticket)  # whoever resumed it did not come so far
             return seen
         other = by_uuid(connection, uid) if uid else None
         if other is not None and (elsewhere := self.reader.observe(other)) is not None:
@@ -235,7 +240,7 @@ class Lifecycle:
                 cure=f"rename the VM, or remove that domain (virsh undefine {name}) if nobody needs it",
             )
         same = by_uuid(connection, uid)
-        if same is not None and same.isActive():
+        if same is not None and is_active(same):
             raise AlreadyExists(f"cannot start {name}: its UUID already runs, as {same.name()}")
 
     def _set_paused(
@@ -248,15 +253,20 @@ class Lifecycle:
                 ticket.step()
                 domain.suspend()
             elif not paused and state != libvirt.VIR_DOMAIN_RUNNING:
-                _clear_mark(domain, ticket)
-                self.cache.forget(domain.UUIDString())
                 ticket.step()
                 asleep = state == libvirt.VIR_DOMAIN_PMSUSPENDED
                 domain.pMWakeup() if asleep else domain.resume()
+                # In this order: without its mark, a guest that was never resumed looks like one that somebody
+                # paused, and nobody would ever start it.
+                self._unmark(domain, ticket)
         except libvirt.libvirtError as error:
             if not failures.is_answer(error):
                 self.outstanding.lose(call)
             raise
+
+    def _unmark(self, domain: libvirt.virDomain, ticket: Ticket) -> None:
+        _clear_mark(domain, ticket)
+        self.cache.forget(domain.UUIDString())
 
     def _shutdown(self, connection: libvirt.virConnect, ticket: Ticket, name: str, timeout: float) -> None:
         domain = _active(connection, name)
@@ -278,13 +288,13 @@ class Lifecycle:
 
     def _destroy(self, connection: libvirt.virConnect, ticket: Ticket, name: str, uid: str) -> None:
         holder = by_name(connection, name)
-        if holder is not None and holder.UUIDString() != uid and holder.isActive():
+        if holder is not None and holder.UUIDString() != uid and is_active(holder):
             raise NotOurs(f"the domain called {name} has the UUID {holder.UUIDString()}, not {uid}")
         domain = by_uuid(connection, uid)
-        if domain is not None and domain.isActive() and domain.name() != name:
+        if domain is not None and is_active(domain) and domain.name() != name:
             raise NotOurs(f"the UUID {uid} runs under the name {domain.name()}, not {name}")
         ticket.step()
-        if domain is None or not domain.isActive():
+        if domain is None or not is_active(domain):
             # Left behind by a libvirtd that has forgotten it: nobody else can end it.
             self.processes.kill(uid)
             return
@@ -313,13 +323,13 @@ class Lifecycle:
 
 def _active(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
     domain = by_name(connection, name)
-    if domain is None or not domain.isActive():
+    if domain is None or not is_active(domain):
         raise NotFound(f"libvirt runs no domain called {name}")
     return domain
 
 
 def _clear_mark(domain: libvirt.virDomain, ticket: Ticket) -> None:
-    """Before the first resume: from here on a pause is somebody's wish."""
+    """After the first resume: from here on a pause is somebody's wish."""
     ticket.step()
     try:
         domain.setMetadata(
