@@ -22,7 +22,7 @@ layers: install ## import-linter
 	$(BIN)/lint-imports
 
 unit: install ## the quick tests
-	$(BIN)/pytest -m "not slow and not libvirt"
+	$(BIN)/pytest -n 2 -m "not slow and not libvirt"
 
 check: lint types layers unit ## the quick part of `make test`: under two minutes
 
