@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -23,12 +24,14 @@ from reconciler.planning.lifecycle import Prepared
 from reconciler.ports.disks import DiskBackend
 from reconciler.resources import keys
 from reconciler.resources.domains import AttachedDisk, Definition, StartRequest
-from reconciler.resources.errors import AlreadyExists, ImageInUse, ImageMissing
+from reconciler.resources.errors import AlreadyExists, DiskError, ImageInUse, ImageMissing
 from reconciler.resources.images import CloneOf, ImageInfo
 from reconciler.resources.infrastructure import ImageSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Pin, SpecRecord, VolumeRecord, dump
 from reconciler.resources.virtualmachine import Disk, DiskFormat, VirtualMachineSpec
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,15 +184,27 @@ class DiskWork:
         images: dict[str, ImageSpec] = self._context.views.specs(Kind.IMAGE)
         default = self._context.views.cluster_spec().default_pool
         for name, spec in sorted(images.items()):
-            same_name = spec.path is None and (spec.pool or default, spec.image or name) == (
-                item.pool,
-                item.image,
-            )
-            if same_name or spec.path == info.path:
+            place = spec.path or (spec.pool or default, spec.image or name)
+            same_name = place in (info.path, (item.pool, item.image))
+            if same_name or await self._identity(place) == info.identity:
                 raise ImageInUse(
                     f"disk '{item.disk.name}' would write to the template of Image '{name}'",
                     cure="use `source: {image: ...}` to get a clone of it, or `readOnly: true`",
                 )
+
+    async def _identity(self, place: str | tuple[str, str]) -> str | None:
+        """The identity of a template by (pool, image) or path; None when it cannot be had now: a template
+        that is away does not keep VMs of other images from starting."""
+        timeout = self._context.deadlines.disk
+        pools = self._context.pools.all()
+        try:
+            if isinstance(place, str):
+                return await pools[min(pools)].identify(place, timeout=timeout) if pools else None
+            info = await pools[place[0]].inspect(place[1], timeout=timeout) if place[0] in pools else None
+        except DiskError as error:
+            log.debug("the template %s cannot be looked at: %s", place, error)
+            return None
+        return info.identity if info is not None else None
 
     async def _make_one(self, record: SpecRecord, item: _Planned, share: Callable[[float], None]) -> None:
         backend = self._backend(item.pool)
