@@ -137,10 +137,12 @@ class Actions:
         return revision
 
     async def _holders(self, lost: tuple[str, ...]) -> str:
+        """Who has what was asked for, past this node's copy: what won may be newer than that."""
         found = []
-        for key in lost:
-            holder = self._context.views.record(key, DiskClaim)
-            if holder is not None:
+        fresh = await self._context.views.cache.read(lost)
+        for key in sorted(fresh):
+            if key.startswith(keys.DISKS):
+                holder = load(DiskClaim, fresh[key].value)
                 found.append(f"{key.removeprefix(keys.DISKS)} by VM {holder.vm} on {holder.node}")
         return "; ".join(found) or ", ".join(lost)
 
