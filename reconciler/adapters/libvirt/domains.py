@@ -65,7 +65,7 @@ class Reader:
             if failures.is_missing(error):
                 return None
             raise
-        if state == libvirt.VIR_DOMAIN_SHUTOFF and not domain.isActive():
+        if state == libvirt.VIR_DOMAIN_SHUTOFF and not is_active(domain):
             return None
         return self._observed(domain, flags, None)
 
