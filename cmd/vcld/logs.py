@@ -38,3 +38,4 @@ def set_up(config: LogConfig) -> None:
     root.handlers[:] = [handler]
     root.setLevel(config.level.value.upper())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.getLogger("watchdog").setLevel(logging.INFO)  # at debug it tells every look at a file
