@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 BIN = Path(sys.executable).parent
+SETTLE = 15.0
+"""Seconds after a thousand starts in which the daemon still writes events and the status tree."""
 VM = """\
 apiVersion: vcl/v1
 kind: VirtualMachine
@@ -181,6 +183,7 @@ def main() -> None:
             made.write(f"vm{number:05d}")
         seconds = wait(lambda: made.running() >= options.vms, 300)
         show(f"{options.vms} files -> all Running", [seconds], "s", "20 s")
+        time.sleep(SETTLE)
         show(
             f"vcl get vms, {options.vms} VMs",
             timed([BIN / "vcl", "get", "vms"], env, options.runs),
