@@ -28,6 +28,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -211,9 +212,15 @@ class PrivateLibvirtd:
         (configuration / "libvirtd.conf").write_text(
             daemon.format(sockets=self._sockets, group=group, host_uuid=host.read_text())
         )
-        (configuration / "qemu.conf").write_text(qemu)
+        (configuration / "qemu.conf").write_text(qemu + self._display_ports())
         for stale in self._sockets.glob("libvirt-sock*"):
             stale.unlink()
+
+    def _display_ports(self) -> str:
+        """A range of VNC ports of its own: two libvirtds that look for a free one at one moment both take
+        it, and the slower QEMU fails."""
+        first = 10_000 + zlib.crc32(str(self.dir).encode()) % 250 * 200
+        return f"remote_display_port_min = {first}\nremote_display_port_max = {first + 199}\n"
 
     def _spawn(self) -> None:
         environment = dict(os.environ)
