@@ -68,7 +68,6 @@ async def _attempt(
 ) -> Begun | None:
     session_key = keys.session(host.node)
     found = await store.get([keys.SCHEMA, keys.CLUSTER, keys.EPOCH, session_key], timeout=10.0)
-    listing_revision = max((item.revision for item in found.values()), default=0)
     puts: list[Put] = []
     if keys.SCHEMA in found:
         _check_schema(load(SchemaRecord, found[keys.SCHEMA].value))
@@ -93,7 +92,6 @@ async def _attempt(
         return None
     epoch = load(Epoch, found[keys.EPOCH].value).epoch if keys.EPOCH in found else 0
     schema_revision = found[keys.SCHEMA].revision if keys.SCHEMA in found else result.revision
-    log.debug("store: known revisions up to %d before this session", listing_revision)
     return Begun(
         cluster=cluster,
         session=session.session,
