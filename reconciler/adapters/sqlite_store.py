@@ -162,15 +162,20 @@ class SqliteStore:
                 raise TypeError(f"the writer answered a resolution with {other}")
 
     async def close(self) -> None:
-        """See Store.close. Waits a few seconds for a commit under way; may be called again."""
-        self._writer.stop()
+        """See Store.close. Waits a few seconds for a commit under way; may be called again.
+
+        The reader's connection goes first: of two that close at the same instant neither is the last one, and
+        SQLite would leave the commits in the write-ahead log, out of a copied `store.db`.
+        """
         self._reader.stop()
         self._wake()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await self._writer.stopped.wait()
                 await self._reader.stopped.wait()
+                self._writer.stop()
+                await self._writer.stopped.wait()
         except TimeoutError:
+            self._writer.stop()
             log.warning("store %s: still busy after %g s, left behind", self._file.path, CLOSE_TIMEOUT)
 
     def _wake(self) -> None:

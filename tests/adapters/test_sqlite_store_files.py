@@ -82,6 +82,16 @@ async def test_a_commit_is_on_disk_when_it_is_acknowledged(tmp_path: Path) -> No
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
+async def test_a_closed_store_is_whole_in_its_one_file(tmp_path: Path) -> None:
+    for number in range(30):
+        path = tmp_path / f"{number}.db"
+        store = await SqliteStore.open(path)
+        await commit(store, txn({"key": b""}))
+        await store.list("")
+        await store.close()
+        assert sorted(file.name for file in tmp_path.glob(f"{number}.db*")) == [path.name]
+
+
 async def test_a_network_file_system_is_refused(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     mounts.write_text("1 0 0:9 / / rw - nfs4 server:/export rw\n")
