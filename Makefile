@@ -22,12 +22,12 @@ layers: install ## import-linter
 	$(BIN)/lint-imports
 
 unit: install ## the quick tests
-	$(BIN)/pytest -n 2 -m "not slow and not libvirt"
+	$(BIN)/pytest -n 2 -m "not slow and not libvirt and not ceph"
 
 check: lint types layers unit ## the quick part of `make test`: under two minutes
 
-test: check ## everything, with real libvirt and QEMU
-	$(BIN)/pytest -m "slow or libvirt"
+test: check ## everything, with real libvirt, QEMU and Ceph
+	$(BIN)/pytest -m "slow or libvirt or ceph"
 
 demo: install ## a one-node cluster in the background, and a VM that really boots
 	@$(BIN)/python tools/demo.py start

@@ -24,3 +24,4 @@ _spec.loader.exec_module(_fixtures)
 
 private_libvirtd = _fixtures.private_libvirtd
 guest_image = _fixtures.guest_image
+private_ceph = _fixtures.private_ceph

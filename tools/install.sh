@@ -8,7 +8,7 @@ DEBIAN="python3 python3-venv python3-pip python3-libvirt python3-rados python3-r
  libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients
  qemu-system-x86 qemu-utils ovmf seabios ipxe-qemu busybox-static cpio kmod zstd xz-utils e2fsprogs xorriso
  libxml2-utils
- util-linux iproute2"
+ util-linux iproute2 ceph-common ceph-mon ceph-osd ceph-mgr"
 
 other_distributions() {
   cat >&2 <<'LIST'
@@ -21,6 +21,7 @@ vcl needs these packages; install them and run the same command again.
      sys-apps/busybox "static")
   Fedora (dnf install):
     python3 python3-pip libvirt-daemon-kvm libvirt-client python3-libvirt python3-rados python3-rbd
+    ceph-common ceph-mon ceph-osd ceph-mgr
     qemu-system-x86-core qemu-img edk2-ovmf busybox cpio xorriso kernel-core
   Arch (pacman -S):
     python python-pip libvirt libvirt-python ceph qemu-base qemu-img edk2-ovmf busybox cpio libisoburn linux
@@ -28,7 +29,8 @@ LIST
 }
 
 missing_commands() {
-  for command in python3 libvirtd virsh qemu-system-x86_64 qemu-img busybox cpio xorriso; do
+  for command in python3 libvirtd virsh qemu-system-x86_64 qemu-img busybox cpio xorriso \
+    ceph ceph-mon ceph-osd; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "$command" >/dev/null 2>&1 || printf '%s ' "$command"
   done
 }

@@ -1,4 +1,5 @@
-"""What tests with real guests share: one private libvirtd and one guest image per run, made when first used.
+"""What tests with real components share: one private libvirtd, one guest image and one Ceph cluster per run,
+each made when first used.
 
 tests/conftest.py hands them to every test. Stale ones of runs that were killed are ended first.
 """
@@ -32,6 +33,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 
 lab = load("vcl_lab_libvirtd", ROOT / "tests/lab/libvirtd.py")
+ceph_lab = load("vcl_lab_ceph", ROOT / "tests/lab/ceph.py")
 guest_builder = load("vcl_guest_builder", ROOT / "tools/guest/build.py")
 
 
@@ -61,3 +63,10 @@ def guest_image() -> GuestImage:
     """The small Linux of tools/guest; kept in build/ from run to run."""
     kernel, initrd = guest_builder.build(ROOT / "build/guest", ROOT / "build/guest/cache")
     return GuestImage(kernel=str(kernel), initrd=str(initrd))
+
+
+@pytest.fixture(scope="session")
+def private_ceph() -> Iterator[ceph_lab.PrivateCeph]:  # type: ignore[name-defined]
+    """A running Ceph cluster of this run's own (`conf`, `freeze`, `thaw`, `command`, ...)."""
+    with ceph_lab.private_ceph() as cluster:
+        yield cluster
