@@ -7,10 +7,10 @@
     python3 tests/lab/ceph.py freeze|thaw|kill --dir DIR --osd N
     python3 tests/lab/ceph.py stop --dir DIR            ends it and deletes the directory
 
-One monitor and three OSDs that keep their data in memory, on loopback ports of their own, with cephx on. Every
-object has three copies, and two must answer. Users: `client.vcl` with the least rights that vcl needs,
-`client.qemu` for guests, `client.admin`. Pools: `vcl` for the state, `vms` for images. Only Ceph's own packages
-are used: ceph-mon, ceph-osd, ceph-common, and ceph-mgr if asked for.
+One monitor and three OSDs that keep their data in memory, on loopback ports of their own, with cephx on.
+Every object has three copies, and two must answer. Users: `client.vcl` with the least rights that vcl needs,
+`client.qemu` for guests, `client.admin`. Pools: `vcl` for the state, `vms` for images. Only Ceph's own
+packages are used: ceph-mon, ceph-osd, ceph-common, and ceph-mgr if asked for.
 """
 
 from __future__ import annotations
