@@ -2,8 +2,7 @@
 
 Hints only make it fast. A watch dies in a long freeze or a blocklisting, and not every death is reported, so
 it is checked and made again here, and whoever waits for changes looks by itself from time to time. Everything
-here runs on a thread of its own, since librados may wait for ever when it registers a watch: reads and writes
-go on.
+here runs on a thread of its own: reads and writes never wait for it.
 """
 
 from __future__ import annotations
@@ -124,7 +123,7 @@ class Hints:
         watch, self._watch = self._watch, None
         try:
             if watch is not None:
-                watch.close()
+                self._link.unwatch(watch)
         except rados.Error as error:
             log.debug("store %s: a dead watch could not be removed: %s", self._link.place, error)
 

@@ -1,13 +1,12 @@
 """One connection to Ceph and the one object that holds the state: atomic reads and compared writes.
 
 Every call blocks and belongs on a worker thread; librados' own limits end it (`op_timeout`), since its
-defaults wait for ever. A process that ends while connected is aborted by librados, so what is still open is
-shut down at exit.
+defaults wait for ever. A process that ends while connected is aborted by librados: call `shutdown`.
 """
 
 from __future__ import annotations
 
-import atexit
+import ctypes
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,7 +71,6 @@ class Link:
         self._cluster = cluster
         self._ioctx = ioctx
         self._open = True
-        atexit.register(self.shutdown)
 
     @classmethod
     def connect(cls, place: Place, *, op_timeout: int, connect_timeout: int) -> Link:
@@ -160,17 +158,29 @@ class Link:
                 return False
             if number(error) in NO_EFFECT:
                 raise translate(error, str(self.place)) from error
-            raise WriteFailed(str(error)) from error
+            raise WriteFailed(translate(error, str(self.place)).message) from error
         return True
 
     def watch(self, heard: Callable[[bytes], None], broken: Callable[[], None]) -> Any:
-        """A watch on the object: `check()` raises when it is dead, `close()` ends it. The callbacks run on
-        librados' threads. May wait for ever for an OSD that does not answer. Raises rados.Error."""
+        """A watch on the object: `check()` raises when it is dead, `unwatch` ends it. The callbacks run on
+        librados' threads. Raises rados.Error."""
         return self._ioctx.watch(
             self.place.object,
             lambda notification, notifier, cookie, data: heard(data),
             lambda *details: broken(),
         )
+
+    def unwatch(self, watch: Any) -> None:
+        """End it, dead or alive. Raises rados.Error, and then it is gone too.
+
+        When `close` fails, librados has freed the watch, but the binding calls it once more when the object
+        dies, and that crashes the process (tried: a blocklisted client): such an object must never die.
+        """
+        try:
+            watch.close()
+        except rados.Error:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(watch))
+            raise
 
     def notify(self, message: str, *, timeout: float, done: Callable[[], None]) -> None:
         """Tell the watchers; `done` when all have heard it, or after `timeout` seconds. Raises
@@ -183,7 +193,6 @@ class Link:
         """Disconnect. May be called again."""
         if self._open:
             self._open = False
-            atexit.unregister(self.shutdown)
             self._ioctx.close()
             self._cluster.shutdown()
 

@@ -8,6 +8,7 @@ nothing will; everything in between is OutcomeUnknown, and `resolve` settles it 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -69,6 +70,7 @@ class RadosStore:
         self._worker = Worker(link, replica, limits=limits, loop=self._loop, moved=self._committed)
         self._hints.start()
         self._worker.start()
+        atexit.register(self._leave)
 
     @classmethod
     async def open(
@@ -177,10 +179,14 @@ class RadosStore:
         self._worker.stop()
         self._hints.stop()
         self._wake()
-        await in_thread(self._shutdown, name="vcl-rados-close")
+        await in_thread(self._leave, name="vcl-rados-close")
+        atexit.unregister(self._leave)
 
-    def _shutdown(self) -> None:
-        """Disconnect once no thread is inside librados any more."""
+    def _leave(self) -> None:
+        """Disconnect once no thread is inside librados any more; at exit too, for librados aborts a process
+        that ends while connected."""
+        self._worker.stop()
+        self._hints.stop()
         patience = 3 * self._op_timeout + 1
         ended = [self._worker.join(patience), self._hints.join(self._op_timeout + 1)]
         if not all(ended):

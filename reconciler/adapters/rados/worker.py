@@ -244,7 +244,14 @@ class Worker:
             if isinstance(request.work, Look):
                 answers.append((request, self._look(request)))
             elif isinstance(request.work, Txn) and isinstance(planned, Committed) and trimmed:
-                answers.append((request, self._unknown(request.work, "its change log was trimmed meanwhile")))
+                answers.append(
+                    (
+                        request,
+                        self._unknown(
+                            request.work, f"the change log of {self._where} was trimmed during a write"
+                        ),
+                    )
+                )
             else:
                 again.append(request)
         self._answer(answers)
@@ -299,7 +306,7 @@ class Worker:
 
     def _unknown(self, txn: Txn, why: str) -> OutcomeUnknown:
         return OutcomeUnknown(
-            f"the store {self._where} did not confirm a write: {why}",
+            f"{why}; whether a write was applied is unknown",
             txn_id=txn.id,
             cure="look at `ceph status` and at the network to its hosts",
         )
@@ -307,9 +314,7 @@ class Worker:
     def _unavailable(self, error: StoreUnavailable | WriteFailed) -> StoreUnavailable:
         if isinstance(error, StoreUnavailable):
             return _again(error)
-        return StoreUnavailable(
-            f"the store {self._where} did not answer: {error}", cure="look at `ceph status`"
-        )
+        return StoreUnavailable(str(error), cure="look at `ceph status`")
 
     def _answer(self, answers: Iterable[tuple[Request, Answer]]) -> None:
         pairs = [(request.future, answer) for request, answer in answers]
