@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rados
 
 from reconciler.adapters.rados import Place
 
@@ -44,10 +46,13 @@ def place(place_in: Callable[[Path], Place], tmp_path: Path) -> Place:
 
 
 @pytest.fixture
-def osds(ceph: Any, place: Place) -> tuple[int, ...]:
+def osds(place: Place) -> tuple[int, ...]:
     """The OSDs that hold this test's store, the primary first."""
-    found: tuple[int, ...] = ceph.acting(place.pool, place.object, place.namespace)
-    return found
+    question = {"prefix": "osd map", "pool": place.pool, "object": place.object, "nspace": place.namespace}
+    with rados.Rados(conffile=place.conf, name="client.admin") as cluster:
+        code, answer, complaint = cluster.mon_command(json.dumps({**question, "format": "json"}), b"")
+    assert code == 0, complaint
+    return tuple(json.loads(answer)["acting"])
 
 
 class Program:

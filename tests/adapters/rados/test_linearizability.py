@@ -19,7 +19,7 @@ from reconciler.testing.linearizability import Operation, TxnCall, explain
 pytestmark = [pytest.mark.ceph, pytest.mark.slow]
 
 CLIENTS = 3
-FAULTS = 10
+FAULTS = 8
 
 Start = Callable[..., Awaitable[Any]]
 

@@ -18,7 +18,9 @@ from reconciler.testing.store_harness import commit, read, txn
 pytestmark = pytest.mark.ceph
 
 HANG = 60.0
-ROUNDS = 8
+ROUNDS = 6
+LARGE = 6 * 2**20
+"""Bytes: an OSD that goes on reads small requests of other clients before it has all of this."""
 
 Settle = Callable[[str], Awaitable[Resolution]]
 
@@ -45,9 +47,9 @@ async def settled(store: RadosStore, id: str) -> Committed | NotApplied:
             return resolution
 
 
-async def unknown(store: RadosStore, key: str, *, timeout: float) -> str:
+async def unknown(store: RadosStore, key: str, *, timeout: float, size: int = 1) -> str:
     """The id of a write that ended without an answer."""
-    change = txn({key: b"x"})
+    change = txn({key: bytes(size)})
     with pytest.raises(OutcomeUnknown) as caught:
         await store.txn(change, timeout=timeout)
     assert caught.value.txn_id == change.id
@@ -86,6 +88,7 @@ async def test_another_client_settles_it_while_it_may_still_be_under_way(
     place: Place, ceph: Any, osds: tuple[int, ...], frozen: str
 ) -> None:
     osd = osds[0] if frozen == "primary" else osds[1]
+    size = LARGE if frozen == "primary" else 1
     dice = random.Random(frozen)
     outcomes: list[Resolution] = []
     async with opened(place) as writer, opened(place) as observer:
@@ -95,7 +98,7 @@ async def test_another_client_settles_it_while_it_may_still_be_under_way(
             await writer.get([key])
             async with opened(place) as other:
                 ceph.freeze(osd)
-                id = await unknown(writer, key, timeout=0.05)
+                id = await unknown(writer, key, timeout=0.1, size=size)
                 asking = asyncio.create_task(settled(other, id))
                 await asyncio.sleep(dice.random() * 0.05)
                 ceph.thaw(osd)
