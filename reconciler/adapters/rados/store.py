@@ -1,4 +1,4 @@
-"""RadosStore: the store of a cluster, in the omap of one RADOS object (see docs/decisions/0020).
+"""RadosStore: the store of a cluster, in the omap of one RADOS object (see docs/decisions/0040).
 
 Ceph is the quorum: one operation on one object is atomic, and its monitors decide which OSD may serve it.
 Invariants: Committed means that Ceph has acknowledged it; StoreUnavailable means that nothing happened and
