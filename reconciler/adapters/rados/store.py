@@ -21,7 +21,8 @@ from reconciler.adapters.rados.follow import load
 from reconciler.adapters.rados.hints import Hints
 from reconciler.adapters.rados.link import Link, Place
 from reconciler.adapters.rados.replica import Limits, Replica
-from reconciler.adapters.rados.worker import Look, Resolve, Worker
+from reconciler.adapters.rados.requests import Look, Request, Resolve
+from reconciler.adapters.rados.worker import Worker
 from reconciler.resources.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from reconciler.resources.transactions import (
     Committed,
@@ -122,18 +123,18 @@ class RadosStore:
             await asyncio.wait([request.future], timeout=timeout)
         except asyncio.CancelledError:
             if not self._worker.withdraw(request):
-                self._remember(txn.id, after)
+                self._remember(txn.id, request, after)
             raise
         if not request.future.done():
             if self._worker.withdraw(request):
                 raise self._no_answer(timeout)
-            self._remember(txn.id, after)
+            self._remember(txn.id, request, after)
             raise self._unfinished(txn, timeout)
         match request.future.result():
             case Committed() | Conflict() as result:
                 return result
             case OutcomeUnknown() as error:
-                self._remember(txn.id, after)
+                self._remember(txn.id, request, after)
                 raise error
             case StoreError() as error:
                 raise error
@@ -223,8 +224,8 @@ class RadosStore:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    def _remember(self, txn_id: str, after: int) -> None:
-        self._unknown.setdefault(txn_id, after)
+    def _remember(self, txn_id: str, request: Request, after: int) -> None:
+        self._unknown.setdefault(txn_id, after if request.base is None else request.base)
         while len(self._unknown) > MAX_UNKNOWN:
             del self._unknown[next(iter(self._unknown))]
 

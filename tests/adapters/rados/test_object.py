@@ -67,6 +67,16 @@ async def test_a_client_left_behind_the_log_loads_again(place: Place) -> None:
     await sleeper.close()
 
 
+async def test_an_idle_client_left_behind_the_log_writes_and_settles(place: Place) -> None:
+    writer, idle = await RadosStore.open(place, log_size=50), await RadosStore.open(place, log_size=50)
+    for number in range(200):
+        await commit(writer, txn({"a": str(number).encode()}))
+    await asyncio.sleep(1.1)
+    assert await commit(idle, txn({"b": b"1"}, compares={"a": 200})) == 201
+    await writer.close()
+    await idle.close()
+
+
 async def test_loading_while_others_write_and_trim_gives_one_state(place: Place) -> None:
     writer = await RadosStore.open(place, log_size=300)
     await commit(writer, txn({f"left{n:04d}": b"0" for n in range(1500)}))

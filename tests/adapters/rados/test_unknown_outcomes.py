@@ -27,7 +27,7 @@ Settle = Callable[[str], Awaitable[Resolution]]
 
 @asynccontextmanager
 async def opened(place: Place) -> AsyncIterator[RadosStore]:
-    store = await RadosStore.open(place, op_timeout=1)
+    store = await RadosStore.open(place, op_timeout=1, log_bytes=2**30)
     try:
         yield store
     finally:

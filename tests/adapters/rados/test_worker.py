@@ -16,7 +16,8 @@ from reconciler.adapters.rados.follow import load
 from reconciler.adapters.rados.link import PAGE, Place, Write, WriteFailed
 from reconciler.adapters.rados.records import Entry, Version
 from reconciler.adapters.rados.replica import Limits
-from reconciler.adapters.rados.worker import Look, Request, Resolve, Worker
+from reconciler.adapters.rados.requests import Look, Request, Resolve
+from reconciler.adapters.rados.worker import Worker
 from reconciler.resources.errors import OutcomeUnknown, StoreUnavailable
 from reconciler.resources.transactions import Committed, Conflict, KeyValue, NotApplied, Unresolved
 from reconciler.testing.store_harness import txn
@@ -70,10 +71,13 @@ class FakeLink:
         self.tricks = list(tricks)
         self.gate = threading.Event()
         self.gate.set()
+        self.read_gate = threading.Event()
+        self.read_gate.set()
         self.blind = False
         self.writes: list[Write] = []
 
     def read(self, after: int) -> tuple[Version, tuple[Entry, ...]]:
+        self.read_gate.wait(HANG)
         if self.blind:
             raise StoreUnavailable("nothing answers")
         with self.target.lock:
@@ -116,6 +120,7 @@ async def working(link: FakeLink, *, log_size: int = 1000) -> AsyncIterator[Work
         yield worker
     finally:
         link.gate.set()
+        link.read_gate.set()
         worker.stop()
         async with asyncio.timeout(HANG):
             await worker.stopped.wait()
@@ -211,12 +216,28 @@ async def test_what_nobody_waits_for_any_more_is_not_sent_again() -> None:
     async with working(link) as writer, working(FakeLink(target)) as other:
         link.gate.clear()
         asked = writer.submit(txn({"a": b"1"}))
-        await until(lambda: not writer._queue)
+        await until(lambda: not len(writer._requests))
         assert not writer.withdraw(asked)
         assert await do(other, Resolve(id=getattr(asked.work, "id", ""), after=0)) == NotApplied()
         link.gate.set()
         assert await do(writer, txn({"b": b"1"})) == Committed(revision=1)
         assert list(target.items) == ["b"]
+
+
+async def test_what_was_given_up_during_a_read_is_not_sent_on_top_of_its_settlement() -> None:
+    target = FakeObject()
+    link = FakeLink(target, Trick.DONE)
+    async with working(link) as writer, working(FakeLink(target)) as other:
+        assert isinstance(await do(writer, txn({"doubt": b"1"})), OutcomeUnknown)
+        link.read_gate.clear()
+        change = txn({"a": b"1"})
+        asked = writer.submit(change)
+        await until(lambda: not len(writer._requests))
+        assert not writer.withdraw(asked)
+        assert await do(other, Resolve(id=change.id, after=1)) == NotApplied()
+        link.read_gate.set()
+        assert await do(writer, txn({"b": b"1"})) == Committed(revision=2)
+        assert list(target.items) == ["doubt", "b"]
 
 
 async def test_what_was_withdrawn_from_the_queue_never_happens() -> None:
@@ -225,7 +246,7 @@ async def test_what_was_withdrawn_from_the_queue_never_happens() -> None:
     async with working(link) as writer:
         link.gate.clear()
         first = writer.submit(txn({"a": b"1"}))
-        await until(lambda: not writer._queue)
+        await until(lambda: not len(writer._requests))
         second = writer.submit(txn({"b": b"1"}))
         assert writer.withdraw(second)
         link.gate.set()
@@ -245,7 +266,7 @@ async def test_only_what_would_have_been_written_is_unknown_when_a_write_fails()
     async with working(link) as writer:
         link.gate.clear()
         plug = writer.submit(txn({"plug": b"1"}))
-        await until(lambda: not writer._queue)
+        await until(lambda: not len(writer._requests))
         link.tricks = [Trick.DONE, Trick.LATE]
         asked = [
             writer.submit(work)
@@ -267,7 +288,7 @@ async def test_what_queues_up_during_a_write_is_one_write() -> None:
     async with working(link) as writer:
         link.gate.clear()
         requests = [writer.submit(txn({"key0": b"1"}))]
-        await until(lambda: not writer._queue)
+        await until(lambda: not len(writer._requests))
         requests += [writer.submit(txn({f"key{number}": b"1"})) for number in range(1, 100)]
         looking = writer.submit(Look(query=lambda replica: len(replica.listing("").items)))
         link.gate.set()
