@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.rados import Place, RadosStore
-from reconciler.resources.errors import OutcomeUnknown, StoreUnavailable
+from reconciler.resources.errors import StoreError, StoreUnavailable
 from reconciler.resources.transactions import Changes, Committed, NotApplied
-from reconciler.testing.store_harness import commit, read, txn
+from reconciler.testing.store_harness import commit, new_id, read, txn
 
 pytestmark = pytest.mark.ceph
 
@@ -39,9 +39,11 @@ async def until_served(store: RadosStore) -> None:
             return
 
 
-async def write_for_ever(store: RadosStore) -> None:
+async def write_for_ever(store: RadosStore, sent: list[str]) -> None:
+    """One after the other, each with its id as value."""
     while True:
-        await store.txn(txn({"a": b"1"}))
+        sent.append(new_id())
+        await store.txn(txn({"a": sent[-1].encode()}, id=sent[-1]))
 
 
 async def test_a_fenced_client_is_told_so_and_writes_nothing_while_others_go_on(
@@ -81,21 +83,25 @@ async def test_a_fenced_client_is_told_so_and_writes_nothing_while_others_go_on(
     await other.close()
 
 
-async def test_a_write_that_meets_the_blocklist_is_settled_by_another(place: Place, ceph: Any) -> None:
+async def test_the_writes_around_a_fence_are_settled_by_another(place: Place, ceph: Any) -> None:
     fenced = await RadosStore.open(place, op_timeout=1)
     other = await RadosStore.open(place, op_timeout=1)
-    ceph.command("osd", "blocklist", "add", fenced.address, "3600")
+    sent: list[str] = []
+    writing = asyncio.create_task(write_for_ever(fenced, sent))
     try:
+        await asyncio.to_thread(ceph.command, "osd", "blocklist", "add", fenced.address, "3600")
         async with asyncio.timeout(HANG):
-            with pytest.raises(OutcomeUnknown, match="blocklisted") as caught:
-                await write_for_ever(fenced)
-        resolution = await other.resolve(caught.value.txn_id)
+            with pytest.raises(StoreError, match="blocklisted") as caught:
+                await writing
+        resolution = await other.resolve(sent[-1])
         assert isinstance(resolution, Committed | NotApplied)
+        if isinstance(caught.value, StoreUnavailable):
+            assert resolution == NotApplied()
         item = await read(other, "a")
-        assert (item is not None and item.revision == getattr(resolution, "revision", 0)) == isinstance(
-            resolution, Committed
-        )
+        assert item is not None
+        assert (item.value == sent[-1].encode()) == isinstance(resolution, Committed)
+        assert isinstance(await other.resolve(sent[-2]), Committed)
     finally:
-        ceph.command("osd", "blocklist", "rm", fenced.address)
+        await asyncio.to_thread(ceph.command, "osd", "blocklist", "rm", fenced.address)
         await fenced.close()
         await other.close()
