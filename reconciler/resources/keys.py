@@ -8,6 +8,7 @@ binding/VM                      which node is to run it                        m
 claim/VM, disk/KEY              who owns the VM and each of its images         the owning node
 pin/VM                          what must not change between starts            the owning node
 volume/POOL/IMAGE               that an image was created once, and its id     the owning node
+member/NODE                     that the node belongs to the cluster           the node
 session/NODE                    grows at every daemon start                    the node
 status/node/KIND/NAME           what the node sees                             the node
 status/master/KIND/NAME         why it is placed where it is                   master
@@ -38,6 +39,7 @@ CLAIMS = "claim/"
 DISKS = "disk/"
 PINS = "pin/"
 VOLUMES = "volume/"
+MEMBERS = "member/"
 SESSIONS = "session/"
 NODE_STATUS = "status/node/"
 MASTER_STATUS = "status/master/"
@@ -84,6 +86,10 @@ def pin(vm: str) -> str:
 
 def volume(pool: str, image: str) -> str:
     return f"{VOLUMES}{pool}/{quote(image, safe='')}"
+
+
+def member(node: str) -> str:
+    return MEMBERS + node
 
 
 def session(node: str) -> str:
