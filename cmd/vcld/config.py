@@ -8,8 +8,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from reconciler.planning.timers import load_timers
 from reconciler.resources.codec import decode, quantity
+from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import StoragePoolSpec
+from reconciler.resources.membership import MESH_PORT
 
 
 class LogFormat(StrEnum):
@@ -41,14 +44,38 @@ class SocketConfig:
 
 class StoreType(StrEnum):
     SQLITE = "sqlite"
+    RADOS = "rados"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """`path` defaults to STATEDIR/store.db."""
+    """`path`, of a sqlite store, defaults to STATEDIR/store.db; the others say where a rados store is."""
 
     type: StoreType = StoreType.SQLITE
     path: str | None = None
+    conf: str = "/etc/ceph/ceph.conf"
+    user: str = "vcl"
+    pool: str = "vcl"
+    namespace: str = "vcl"
+    object: str = "state"
+
+
+class MeshTls(StrEnum):
+    ON = "on"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshConfig:
+    """`bind`: the address to listen on, empty for all. With `tls` off only the secret file is used."""
+
+    port: int = MESH_PORT
+    bind: str = ""
+    tls: MeshTls = MeshTls.ON
+    secret_file: str = "/etc/vcl/secret"
+    ca_file: str = "/etc/vcl/ca.crt"
+    cert_file: str = "/etc/vcl/node.crt"
+    key_file: str = "/etc/vcl/node.key"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +88,21 @@ class CapacityConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Paths are absolute. `controllers` maps a controller's name to its own options; `pools` exist without
+    """Paths are absolute. Without `mesh` the cluster is this one node. `controllers` maps a controller's name to its own options; `pools` exist without
     a manifest, and a StoragePool manifest of the same name replaces them."""
 
     node: str | None = None
     cluster: str = "vcl"
     address: str = ""
+    rank: int = 0
     state_dir: str = "/var/lib/vcl"
     run_dir: str = "/run/vcl"
     manifests: str | None = None
     status: str | None = None
     socket: SocketConfig = field(default_factory=SocketConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
+    mesh: MeshConfig | None = None
+    timers: Mapping[str, float] = field(default_factory=dict)
     controllers: Mapping[str, Any] = field(default_factory=lambda: {"libvirt": {}})
     pools: Mapping[str, StoragePoolSpec] = field(default_factory=dict)
     capacity: CapacityConfig = field(default_factory=CapacityConfig)
@@ -110,4 +140,11 @@ class Config:
 
 def config_from(data: Mapping[str, Any]) -> Config:
     """The configuration that a validated mapping says. Raises InvalidInput."""
-    return decode(Config, data)
+    config = decode(Config, data)
+    load_timers(config.timers)
+    if config.mesh is not None and not config.address:
+        raise InvalidInput(
+            "a node with a mesh needs its own address, by which the other nodes reach it",
+            cure="set `address` to this host's IP address",
+        )
+    return config
