@@ -88,8 +88,11 @@ class CapacityConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Paths are absolute. Without `mesh` the cluster is this one node. `controllers` maps a controller's name to its own options; `pools` exist without
-    a manifest, and a StoragePool manifest of the same name replaces them."""
+    """Paths are absolute. Without `mesh` the cluster is this one node.
+
+    `controllers` maps a controller's name to its own options; `pools` exist without a manifest, and a
+    StoragePool manifest of the same name replaces them.
+    """
 
     node: str | None = None
     cluster: str = "vcl"

@@ -55,7 +55,7 @@ class LinkState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """`since`: monotonic seconds at which `state` became what it is; `reason`: in words, when not connected."""
+    """`since`: when `state` became what it is, in monotonic seconds; `reason`: in words, if not connected."""
 
     state: LinkState
     since: float
