@@ -13,11 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from reconciler.ports.store import Store
 from reconciler.resources.errors import StoreError
-from reconciler.resources.transactions import Compacted, KeyValue
+from reconciler.resources.transactions import Compacted, KeyValue, WatchResult
 
 log = logging.getLogger(__name__)
 
 Listener = Callable[[frozenset[str]], None]
+
+HINT_GRACE = 0.1
+"""Seconds that the store's own watch gets, before another node's word of a newer revision is looked into."""
 
 
 class StoreCache:
@@ -29,6 +32,9 @@ class StoreCache:
         self._keys: list[str] = []
         self._listeners: list[Listener] = []
         self._moved = asyncio.Event()
+        self._watching: asyncio.Future[WatchResult] | None = None
+        self._nudged = False
+        self._hint: asyncio.TimerHandle | None = None
         self.revision = -1
         self.healthy = False
 
@@ -62,6 +68,12 @@ class StoreCache:
             moved = self._moved
             await moved.wait()
 
+    def hint(self, revision: int) -> None:
+        """Another node says that the store has reached `revision`: look, if the watch does not tell it."""
+        if revision > self.revision and self._hint is None:
+            loop = asyncio.get_running_loop()
+            self._hint = loop.call_later(HINT_GRACE, self._nudge, revision)
+
     async def read(self, wanted: Sequence[str]) -> Mapping[str, KeyValue]:
         """The keys as the store has them now, past this copy. Raises StoreError."""
         return await self._store.get(wanted)
@@ -75,7 +87,9 @@ class StoreCache:
             if self.revision < 0:
                 await self._relist()
                 return
-            result = await self._store.watch(self.revision, timeout=timeout)
+            result = await self._watch(timeout)
+            if result is None:
+                return
             if isinstance(result, Compacted):
                 await self._relist()
                 return
@@ -86,6 +100,26 @@ class StoreCache:
         for event in result.events:
             self._take(event.key, event.value, event.revision)
         self._announce(result.revision, (event.key for event in result.events))
+
+    async def _watch(self, timeout: float) -> WatchResult | None:
+        """Changes, or None when a hint ended the wait: the next watch looks first."""
+        self._nudged = False
+        self._watching = asyncio.ensure_future(self._store.watch(self.revision, timeout=timeout))
+        try:
+            return await self._watching
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._nudged and (task is None or not task.cancelling()):
+                return None
+            raise
+        finally:
+            self._watching = None
+
+    def _nudge(self, revision: int) -> None:
+        self._hint = None
+        if revision > self.revision and self._watching is not None:
+            self._nudged = True
+            self._watching.cancel()
 
     async def _relist(self) -> None:
         listing = await self._store.list("")

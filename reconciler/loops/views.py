@@ -16,7 +16,7 @@ from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import ClusterSpec, ImageSpec, NodeSpec, Power, StoragePoolSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
-from reconciler.resources.records import Binding, Claim, Intent, SpecRecord, load
+from reconciler.resources.records import Binding, Claim, Epoch, Intent, SpecRecord, load
 from reconciler.resources.status import VmNodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -112,6 +112,10 @@ class Views:
 
     def node_status(self, name: str) -> VmNodeStatus | None:
         return self.record(keys.node_status(Kind.VIRTUAL_MACHINE, name), VmNodeStatus)
+
+    def epoch(self) -> Epoch | None:
+        """Who was the last to become master."""
+        return self.record(keys.EPOCH, Epoch)
 
     def cluster_spec(self) -> ClusterSpec:
         specs = self.specs(Kind.CLUSTER)

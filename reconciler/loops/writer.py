@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from reconciler.loops.cache import StoreCache
 from reconciler.ports.clock import Ids
@@ -28,6 +28,8 @@ class Writer:
         self._cache = cache
         self._ids = ids
         self._guards: dict[str, int] = {}
+        self.committed: Callable[[int], None] = lambda revision: None
+        """Told of each commit, to wake the other nodes."""
 
     def guard(self, key: str, revision: int) -> None:
         """Compare `key` with this revision in every transaction from now on: ours as long as it stands."""
@@ -59,6 +61,8 @@ class Writer:
             result = await self._store.txn(txn)
         except OutcomeUnknown:
             result = await self._resolve(txn)
+        if isinstance(result, Committed):
+            self.committed(result.revision)
         if wait and isinstance(result, Committed):
             await self._catch_up(result.revision)
         return result
