@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reconciler.loops.agent_state import RecordEvent
@@ -58,7 +58,8 @@ _BATCH = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterContext:
-    """What the master needs; `epoch` is the one it holds."""
+    """What the master needs; `epoch` is the one it holds; `absent(node)`: why a node takes no work because of
+    what is heard of it, or nothing."""
 
     node: str
     epoch: Epoch
@@ -66,6 +67,7 @@ class MasterContext:
     views: Views
     writer: Writer
     event: RecordEvent
+    absent: Callable[[str], str] = lambda node: ""
 
 
 class Master:
@@ -94,6 +96,11 @@ class Master:
             log.warning("master: epoch %d is over; this node writes no more", self._context.epoch.epoch)
         finally:
             unsubscribe()
+
+    def look_again(self) -> None:
+        """Something outside of the store changed: plan again, for all VMs."""
+        self._dirty = None
+        self._changed.set()
 
     def _note(self, changed: frozenset[str]) -> None:
         for key in changed:
@@ -174,8 +181,10 @@ class Master:
             record = views.spec_record(Kind.NODE, name)
             spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
             labels = dict(record.metadata.labels) if record is not None else {}
-            fenced = views.exists(keys.fence(name))
-            found.append(node_view(name, spec, status, labels, fenced=fenced))
+            absent = self._context.absent(name)
+            if views.exists(keys.fence(name)):
+                absent = "is being fenced"
+            found.append(node_view(name, spec, status, labels, absent=absent))
         return found
 
     def _constraints(self) -> list[NamedConstraint]:
@@ -294,21 +303,13 @@ class Master:
 
 
 def node_view(
-    name: str, spec: NodeSpec, status: NodeStatus, labels: Mapping[str, str], *, fenced: bool
+    name: str, spec: NodeSpec, status: NodeStatus, labels: Mapping[str, str], *, absent: str
 ) -> NodeView:
     """What placement sees of a node: capacity after reserve, overcommit and the domains that are not vcl's,
-    and why it refuses work."""
+    and why it refuses work. `absent`: why it is not there to do any."""
     cpus = spec.capacity.cpu if spec.capacity.cpu is not None else float(status.cpu)
     memory = spec.capacity.memory if spec.capacity.memory is not None else status.memory
-    refuses = ""
-    if fenced:
-        refuses = "is being fenced"
-    elif spec.maintenance:
-        refuses = "in maintenance"
-    elif spec.unschedulable:
-        refuses = "cordoned (unschedulable)"
-    elif not status.ready:
-        refuses = f"not ready: {status.message}" if status.message else "not ready"
+    refuses = absent or _refusal(spec, status)
     return NodeView(
         name=name,
         cpu=max(0.0, cpus - (spec.reserved.cpu or 0.0)) * spec.overcommit.cpu
@@ -320,3 +321,13 @@ def node_view(
         controllers=frozenset(status.controllers),
         refuses=refuses,
     )
+
+
+def _refusal(spec: NodeSpec, status: NodeStatus) -> str:
+    if spec.maintenance:
+        return "in maintenance"
+    if spec.unschedulable:
+        return "cordoned (unschedulable)"
+    if not status.ready:
+        return f"not ready: {status.message}" if status.message else "not ready"
+    return ""

@@ -1,4 +1,4 @@
-"""The beginning of a daemon's run: the store's schema and cluster, this node's session, the master's epoch.
+"""The beginning of a daemon's run: the store's schema and cluster, this node's membership and session.
 
 Invariants: the version is bumped before any claim is trusted (SAFETY rule 2), because the session that grows
 here is compared by every agent transaction: what an earlier daemon still had under way can never match.
@@ -9,26 +9,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconciler.loops.writer import Writer, conflicts
+from reconciler.planning.schema import KNOWN_SCHEMAS, schema_problem
 from reconciler.planning.store_memory import Seen
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.store import Store
 from reconciler.resources import keys
 from reconciler.resources.errors import InvalidInput, StoreError
+from reconciler.resources.membership import Member
 from reconciler.resources.records import (
-    STORE_SCHEMA,
     ClusterRecord,
     Epoch,
-    MasterLease,
     SchemaRecord,
     Session,
     dump,
     load,
 )
-from reconciler.resources.transactions import Committed, Compare, Put, Txn
+from reconciler.resources.transactions import Committed, Compare, Listing, Put, Txn
 
 log = logging.getLogger(__name__)
 
@@ -55,37 +54,53 @@ class Begun:
     seen: Seen
 
 
-async def begin(store: Store, host: HostIdentity, clock: Clock, ids: Ids, cluster_name: str) -> Begun:
-    """Make the store ours to use. Raises InvalidInput when its schema is another version's, StoreError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """As whom a daemon enters the cluster. `alone`: it has no mesh, so nobody else may be a member.
+    `cluster`: the name, should the cluster not exist yet."""
+
+    host: HostIdentity
+    member: Member = field(default_factory=lambda: Member(address="", schemas=KNOWN_SCHEMAS))
+    cluster: str = "vcl"
+    alone: bool = True
+
+
+async def begin(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun:
+    """Make the store ours to use. Raises InvalidInput when its schema is too far away or it is another
+    node's, StoreError."""
     while True:
-        begun = await _attempt(store, host, clock, ids, cluster_name)
+        begun = await _attempt(store, entry, clock, ids)
         if begun is not None:
             return begun
 
 
-async def _attempt(
-    store: Store, host: HostIdentity, clock: Clock, ids: Ids, cluster_name: str
-) -> Begun | None:
-    session_key = keys.session(host.node)
-    found = await store.get([keys.SCHEMA, keys.CLUSTER, keys.EPOCH, session_key], timeout=10.0)
+async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun | None:
+    host = entry.host
+    session_key, member_key = keys.session(host.node), keys.member(host.node)
+    wanted = [keys.SCHEMA, keys.CLUSTER, keys.EPOCH, session_key, member_key]
+    found = await store.get(wanted, timeout=10.0)
+    if entry.alone:
+        _check_alone(host, await store.list(keys.MEMBERS, timeout=10.0))
     puts: list[Put] = []
     if keys.SCHEMA in found:
-        _check_schema(load(SchemaRecord, found[keys.SCHEMA].value))
+        _check_schema(load(SchemaRecord, found[keys.SCHEMA].value), entry.member.schemas)
     else:
-        puts.append(Put(key=keys.SCHEMA, value=dump(SchemaRecord(version=STORE_SCHEMA))))
+        puts.append(Put(key=keys.SCHEMA, value=dump(SchemaRecord(version=entry.member.schemas[1]))))
     if keys.CLUSTER in found:
         cluster = load(ClusterRecord, found[keys.CLUSTER].value)
     else:
-        cluster = ClusterRecord(uid=ids.uuid(), name=cluster_name, created=clock.wall())
+        cluster = ClusterRecord(uid=ids.uuid(), name=entry.cluster, created=clock.wall())
         puts.append(Put(key=keys.CLUSTER, value=dump(cluster)))
     before = load(Session, found[session_key].value).session if session_key in found else 0
     session = Session(
         session=before + 1, boot_id=host.boot_id, machine_id=host.machine_id, started=clock.wall()
     )
     puts.append(Put(key=session_key, value=dump(session)))
+    if member_key not in found or found[member_key].value != dump(entry.member):
+        puts.append(Put(key=member_key, value=dump(entry.member)))
     compares = tuple(
         Compare(key=key, revision=found[key].revision if key in found else 0)
-        for key in sorted({keys.SCHEMA, keys.CLUSTER, session_key})
+        for key in sorted({keys.SCHEMA, keys.CLUSTER, session_key, member_key})
     )
     result = await store.txn(Txn(id=ids.uuid(), compares=compares, puts=tuple(puts)), timeout=10.0)
     if not isinstance(result, Committed):
@@ -101,33 +116,30 @@ async def _attempt(
     )
 
 
-def _check_schema(record: SchemaRecord) -> None:
-    if record.version != STORE_SCHEMA:
+def _check_schema(record: SchemaRecord, known: tuple[int, int]) -> None:
+    problem = schema_problem(record.version, known)
+    if problem:
         raise InvalidInput(
-            f"the store has schema version {record.version}, and this vcld knows version {STORE_SCHEMA}",
-            cure="run the vcl version that the other nodes run",
+            problem,
+            cure="upgrade the nodes one after the other, one release at a time, and begin with the oldest",
         )
 
 
-async def acquire_epoch(store: Store, writer: Writer, node: str, ids: Ids) -> Epoch | None:
-    """Become master of a one-node cluster: the next epoch, or None when somebody else was faster."""
-    found = await store.get([keys.EPOCH])
-    current = found.get(keys.EPOCH)
-    number = load(Epoch, current.value).epoch + 1 if current is not None else 1
-    epoch = Epoch(epoch=number, holder=node)
-    result = await writer.commit(
-        compares={keys.EPOCH: current.revision if current is not None else 0},
-        puts={
-            keys.EPOCH: dump(epoch),
-            keys.MASTER_LEASE: dump(MasterLease(holder=node, epoch=number)),
-        },
-        guards=(keys.SCHEMA,),
+def _check_alone(host: HostIdentity, members: Listing) -> None:
+    names = {item.key.removeprefix(keys.MEMBERS) for item in members.items}
+    others = sorted(names - {host.node})
+    if not others:
+        return
+    if host.node not in names:
+        raise InvalidInput(
+            f"the store belongs to {', '.join(others)}, and this node is {host.node}",
+            cure=f"if this host was renamed, set `node: {others[0]}` in vcld's configuration; if it is "
+            "another node, bring it in with `vcl join`",
+        )
+    raise InvalidInput(
+        f"the cluster has other nodes ({', '.join(others)}), and this one is configured without a mesh",
+        cure="set `mesh` and `address` in vcld's configuration as on the other nodes",
     )
-    if conflicts(result):
-        return None
-    assert isinstance(result, Committed)
-    writer.guard(keys.EPOCH, result.revision)
-    return epoch
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]], what: str, pause: float = 1.0) -> T:

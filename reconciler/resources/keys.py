@@ -13,7 +13,7 @@ session/NODE                    grows at every daemon start                    t
 status/node/KIND/NAME           what the node sees                             the node
 status/master/KIND/NAME         why it is placed where it is                   master
 status/manifest/KIND/NAME       what is wrong with the manifest that defines it manifest sync
-lease/master                    who is master                                  its holder
+lease/NODE                      its lease, in stores that have no better place the node
 fence/NODE                      a fencing under way                            master
 event/NODE/SLOT                 a ring buffer                                  the node
 tombstone/KIND/NAME             a finished deletion                            master
@@ -29,7 +29,7 @@ SCHEMA = "schema"
 CLUSTER = "cluster"
 EPOCH = "epoch"
 POWER_INTENT = "intent/power"
-MASTER_LEASE = "lease/master"
+LEASES = "lease/"
 
 MANIFESTS = "manifest/"
 SPECS = "spec/"
@@ -90,6 +90,10 @@ def volume(pool: str, image: str) -> str:
 
 def member(node: str) -> str:
     return MEMBERS + node
+
+
+def lease(node: str) -> str:
+    return LEASES + node
 
 
 def session(node: str) -> str:

@@ -205,15 +205,6 @@ class VolumeRecord:
     made_by_vcl: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MasterLease:
-    """Judged by the local monotonic time since the record was last seen to change."""
-
-    holder: str
-    epoch: int
-    renewals: int = 0
-
-
 class EventType(StrEnum):
     NORMAL = "Normal"
     WARNING = "Warning"

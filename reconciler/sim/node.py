@@ -13,12 +13,16 @@ from typing import Any
 from reconciler.loops.agent import Agent
 from reconciler.loops.agent_state import Deadlines, NodeContext
 from reconciler.loops.cache import StoreCache
+from reconciler.loops.elector import Elector, ElectorContext
 from reconciler.loops.master import Master, MasterContext
+from reconciler.loops.membership import Membership, MembershipContext
 from reconciler.loops.node_status import NodeFacts, NodeReporter
 from reconciler.loops.pools import Pools
-from reconciler.loops.session import HostIdentity, acquire_epoch, begin
+from reconciler.loops.session import Entry, HostIdentity, begin
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer
+from reconciler.planning.schema import KNOWN_SCHEMAS
+from reconciler.planning.timers import Timers
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
 from reconciler.ports.disks import DiskBackend
@@ -27,7 +31,8 @@ from reconciler.resources import keys
 from reconciler.resources.errors import NotFound, StoreError
 from reconciler.resources.infrastructure import DirectoryPool, PoolType, StoragePoolSpec
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import EventType, Intent, ObjectMeta, Source, SpecRecord, dump
+from reconciler.resources.membership import NodeHealth
+from reconciler.resources.records import Epoch, EventType, Intent, ObjectMeta, Source, SpecRecord, dump
 from reconciler.resources.status import VmNodeStatus
 from reconciler.resources.transactions import Committed, Put, Txn
 
@@ -60,7 +65,7 @@ class SimNode:
     async def start(self) -> None:
         """Begin a session and run the loops."""
         host = HostIdentity(node=self.name, boot_id="boot-1", machine_id="machine-1")
-        begun = await begin(self.store, host, self._clock, self._ids, "sim")
+        begun = await begin(self.store, Entry(host=host, cluster="sim"), self._clock, self._ids)
         self.cache = StoreCache(self.store)
         await self.cache.step(0.0)
         self.views = Views(self.cache)
@@ -68,8 +73,6 @@ class SimNode:
         self.writer.guard(keys.SCHEMA, begun.schema_revision)
         self.writer.guard(keys.session(self.name), begun.session_revision)
         self._spawn(self._follow())
-        epoch = await acquire_epoch(self.store, self.writer, self.name, self._ids)
-        assert epoch is not None
         builtin = {
             name: StoragePoolSpec(type=PoolType.DIRECTORY, directory=DirectoryPool(path=f"/sim/{name}"))
             for name in self._backends
@@ -91,18 +94,51 @@ class SimNode:
         )
         self.agent = Agent(context)
         facts = NodeFacts(version="sim", address="127.0.0.1", cpus=4, memory=8 * 2**30)
-        master = Master(
-            MasterContext(
+        elector = self._elector(begun.session)
+        for life in (self.agent.run(), elector.run(), NodeReporter(context, self.agent, facts).run()):
+            self._spawn(life)
+
+    def _elector(self, session: int) -> Elector:
+        timers = Timers()
+        membership = Membership(
+            MembershipContext(
                 node=self.name,
-                epoch=epoch,
+                boot_id="boot-1",
+                session=session,
+                version="sim",
+                schemas=KNOWN_SCHEMAS,
+                clock=self._clock,
+                views=self.views,
+                timers=timers,
+                transport=None,
+                leases=None,
+                health=NodeHealth,
+            )
+        )
+        return Elector(
+            ElectorContext(
+                node=self.name,
                 clock=self._clock,
                 views=self.views,
                 writer=self.writer,
-                event=self._event,
+                membership=membership,
+                timers=timers,
+                problems=lambda: (),
+                run_master=self._run_master,
+                elected=lambda reason, words: None,
             )
         )
-        for life in (self.agent.run(), master.run(), NodeReporter(context, self.agent, facts).run()):
-            self._spawn(life)
+
+    async def _run_master(self, epoch: Epoch) -> None:
+        context = MasterContext(
+            node=self.name,
+            epoch=epoch,
+            clock=self._clock,
+            views=self.views,
+            writer=self.writer,
+            event=self._event,
+        )
+        await Master(context).run()
 
     async def kill(self) -> None:
         """End the loops at once, as kill -9 would; the guests and the store stay as they are."""

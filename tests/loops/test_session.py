@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from reconciler.loops.cache import StoreCache
-from reconciler.loops.session import Begun, HostIdentity, acquire_epoch, begin
+from reconciler.loops.session import Begun, Entry, HostIdentity, begin
 from reconciler.loops.writer import Writer, conflicts
 from reconciler.resources import keys
 from reconciler.resources.errors import InvalidInput
+from reconciler.resources.membership import Member
 from reconciler.resources.records import SchemaRecord, Session, dump, load
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.clock import SeededIds, VirtualClock
@@ -20,7 +19,7 @@ HOST = HostIdentity(node="r1", boot_id="b1", machine_id="m1")
 
 
 async def started(store: MemoryStore, ids: SeededIds) -> Begun:
-    return await begin(store, HOST, VirtualClock(), ids, "test")
+    return await begin(store, Entry(host=HOST), VirtualClock(), ids)
 
 
 async def test_the_first_start_makes_the_cluster_and_later_ones_keep_it() -> None:
@@ -54,26 +53,41 @@ async def test_a_store_of_another_schema_is_refused_and_left_as_it_is() -> None:
     assert (await store.list("")).revision == 1
 
 
-async def test_each_mastership_has_a_higher_epoch_and_ends_the_one_before() -> None:
+async def test_a_node_registers_itself_as_a_member_and_what_it_can_read() -> None:
+    store = MemoryStore()
+    member = Member(address="10.0.0.1", rank=2, version="0.2.0", schemas=(1, 2))
+    await begin(store, Entry(host=HOST, member=member), VirtualClock(), SeededIds())
+    found = await store.get([keys.member("r1"), keys.SCHEMA])
+    assert load(Member, found[keys.member("r1")].value) == member
+    assert load(SchemaRecord, found[keys.SCHEMA].value).version == 2
+
+
+async def test_daemons_of_adjacent_releases_share_a_store_and_others_are_refused() -> None:
+    store, ids = MemoryStore(), SeededIds()
+
+    async def enter(name: str, oldest: int, newest: int) -> Begun:
+        member = Member(address=name, schemas=(oldest, newest))
+        host = HostIdentity(node=name, boot_id="b", machine_id="m")
+        entry = Entry(host=host, member=member, alone=False)
+        return await begin(store, entry, VirtualClock(), ids)
+
+    await enter("r1", 1, 2)
+    await enter("r2", 2, 3)
+    with pytest.raises(InvalidInput, match="knows version 1: it is too old"):
+        await enter("r3", 1, 1)
+    with pytest.raises(InvalidInput, match="knows versions 3 to 4: it is too new"):
+        await enter("r4", 3, 4)
+    found = await store.list(keys.MEMBERS)
+    assert [item.key for item in found.items] == [keys.member("r1"), keys.member("r2")]
+
+
+async def test_a_node_without_a_mesh_does_not_enter_a_cluster_of_others() -> None:
     store, ids = MemoryStore(), SeededIds()
     await started(store, ids)
-    cache = StoreCache(store)
-    await cache.step(0.0)
-    first, second = Writer(store, cache, ids), Writer(store, cache, ids)
-
-    following = asyncio.create_task(_follow(cache))
-    one = await acquire_epoch(store, first, "r1", ids)
-    two = await acquire_epoch(store, second, "r1", ids)
-    following.cancel()
-    await asyncio.gather(following, return_exceptions=True)
-    assert one is not None
-    assert two is not None
-    assert (one.epoch, two.epoch) == (1, 2)
-    assert not first.holds(keys.EPOCH)
-    late = await first.commit(puts={"binding/web": b"{}"}, guards=(keys.EPOCH,), wait=False)
-    assert conflicts(late) == (keys.EPOCH,)
-
-
-async def _follow(cache: StoreCache) -> None:
-    while True:
-        await cache.step(1.0)
+    renamed = HostIdentity(node="new-name", boot_id="b", machine_id="m1")
+    with pytest.raises(InvalidInput, match="belongs to r1") as caught:
+        await begin(store, Entry(host=renamed), VirtualClock(), ids)
+    assert "node: r1" in caught.value.cure
+    await begin(store, Entry(host=renamed, alone=False), VirtualClock(), ids)
+    with pytest.raises(InvalidInput, match="configured without a mesh"):
+        await started(store, ids)

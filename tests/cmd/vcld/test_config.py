@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-
-from reconciler.resources.errors import InvalidInput
 from vcld.config import MeshTls, StoreType
 from vcld.config_file import parse_config
+
+from reconciler.resources.errors import InvalidInput
 
 CLUSTER = b"""\
 node: r1

@@ -1,0 +1,303 @@
+"""A whole node, put together from its ports: the daemon and the simulation run the very same loops.
+
+No decisions here: what a loop needs is named, and who is told of what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from reconciler.loops.agent import Agent
+from reconciler.loops.agent_state import Deadlines, NodeContext
+from reconciler.loops.cache import StoreCache
+from reconciler.loops.elector import Elector, ElectorContext
+from reconciler.loops.events import EventRecorder
+from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
+from reconciler.loops.master import Master, MasterContext
+from reconciler.loops.membership import Membership, MembershipContext
+from reconciler.loops.node_status import NodeFacts, NodeReporter
+from reconciler.loops.pools import BackendFactory, Pools
+from reconciler.loops.schema import SchemaRule
+from reconciler.loops.session import Begun, Entry
+from reconciler.loops.status_tree import StatusTreeLoop
+from reconciler.loops.supervisor import Life
+from reconciler.loops.views import Views
+from reconciler.loops.writer import Writer
+from reconciler.planning.liveness import Standing, judge
+from reconciler.planning.manifest_parsed import ParseFile
+from reconciler.planning.timers import Timers
+from reconciler.ports.clock import Clock, Ids
+from reconciler.ports.controller import Controller
+from reconciler.ports.leases import Leases
+from reconciler.ports.manifests import BaseStore, ManifestDirectory, StatusSink
+from reconciler.ports.store import Store
+from reconciler.ports.transport import Transport
+from reconciler.resources import keys
+from reconciler.resources.crosscheck import KnownObjects
+from reconciler.resources.errors import StoreError
+from reconciler.resources.infrastructure import StoragePoolSpec
+from reconciler.resources.kinds import Kind
+from reconciler.resources.membership import NodeHealth
+from reconciler.resources.records import Epoch, EventType
+
+log = logging.getLogger(__name__)
+
+SCHEMA_PAUSE = 10.0
+"""Seconds between a master's looks whether the store's schema can be raised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePorts:
+    """Everything outside of the loops. Without `transport` and `leases` the cluster is this one node.
+
+    `pools` need no manifest; `health` is asked at every heartbeat and must be quick.
+    """
+
+    entry: Entry
+    clock: Clock
+    ids: Ids
+    store: Store
+    transport: Transport | None
+    leases: Leases | None
+    controllers: Mapping[str, Controller]
+    make_backend: BackendFactory
+    pools: Mapping[str, StoragePoolSpec]
+    directory: ManifestDirectory
+    bases: BaseStore
+    parse: ParseFile
+    status: StatusSink
+    facts: NodeFacts
+    health: Callable[[], NodeHealth]
+    timers: Timers = field(default_factory=Timers)
+    deadlines: Deadlines = field(default_factory=Deadlines)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """The loops of one node, made and not yet running."""
+
+    name: str
+    ports: NodePorts
+    begun: Begun
+    cache: StoreCache
+    views: Views
+    writer: Writer
+    events: EventRecorder
+    pools: Pools
+    agent: Agent
+    reporter: NodeReporter
+    manifests: ManifestSync
+    membership: Membership
+    elector: Elector
+    schema: SchemaRule
+    frozen: Callable[[], str]
+
+    def loops(self) -> Mapping[str, Life]:
+        """What is to run for ever, by name. A frozen node takes part in nothing, but can be looked at."""
+        found: dict[str, Life] = {
+            "store": partial(follow, self.cache),
+            "agent": self.agent.run,
+            "node": self.reporter.run,
+            "events": self.events.run,
+            "status": StatusTreeLoop(self.cache, self.ports.status, self.ports.clock).run,
+            "heartbeats": self.membership.run_heart,
+        }
+        for name, controller in self.ports.controllers.items():
+            found[f"controller {name}"] = partial(hold_open, controller)
+        if self.ports.transport is not None:
+            found["mesh"] = self.ports.transport.run
+        if self.ports.leases is not None:
+            found["leases"] = self.membership.run_leases
+        if not self.frozen():
+            found["manifests"] = self.manifests.run
+            found["election"] = self.elector.run
+        return found
+
+
+def assemble(
+    ports: NodePorts, begun: Begun, cache: StoreCache, writer: Writer, doubt: Callable[[], str]
+) -> Node:
+    """Put the node together. `doubt`: why the store is not to be trusted, or nothing."""
+    name, views = ports.entry.host.node, Views(cache)
+    events = EventRecorder(name, cache, writer, ports.clock)
+    writer.guard(keys.SCHEMA, begun.schema_revision)
+    writer.guard(keys.session(name), begun.session_revision)
+    schema = SchemaRule(views, writer, ports.entry.member.schemas)
+    schema.follow()
+
+    def frozen() -> str:
+        return doubt() or schema.problem
+
+    membership = Membership(_membership_context(ports, begun, views))
+    writer.committed = membership.wake
+    context = _node_context(ports, begun, views, writer, events, frozen)
+    agent = Agent(context)
+    run_master = partial(_run_master, ports, views, writer, events, membership, schema)
+    elector = Elector(
+        ElectorContext(
+            node=name,
+            clock=ports.clock,
+            views=views,
+            writer=writer,
+            membership=membership,
+            timers=ports.timers,
+            problems=lambda: (frozen(),) if frozen() else (),
+            run_master=run_master,
+            elected=lambda reason, words: events.record(EventType.NORMAL, Kind.NODE, name, reason, words),
+        )
+    )
+    return Node(
+        name=name,
+        ports=ports,
+        begun=begun,
+        cache=cache,
+        views=views,
+        writer=writer,
+        events=events,
+        pools=context.pools,
+        agent=agent,
+        reporter=NodeReporter(context, agent, ports.facts),
+        manifests=_manifests(ports, views, writer),
+        membership=membership,
+        elector=elector,
+        schema=schema,
+        frozen=frozen,
+    )
+
+
+def _membership_context(ports: NodePorts, begun: Begun, views: Views) -> MembershipContext:
+    return MembershipContext(
+        node=ports.entry.host.node,
+        boot_id=ports.entry.host.boot_id,
+        session=begun.session,
+        version=ports.facts.version,
+        schemas=ports.entry.member.schemas,
+        clock=ports.clock,
+        views=views,
+        timers=ports.timers,
+        transport=ports.transport,
+        leases=ports.leases,
+        health=ports.health,
+    )
+
+
+def _node_context(
+    ports: NodePorts,
+    begun: Begun,
+    views: Views,
+    writer: Writer,
+    events: EventRecorder,
+    frozen: Callable[[], str],
+) -> NodeContext:
+    return NodeContext(
+        node=ports.entry.host.node,
+        cluster_uid=begun.cluster.uid,
+        boot_id=ports.entry.host.boot_id,
+        session=begun.session,
+        clock=ports.clock,
+        ids=ports.ids,
+        views=views,
+        writer=writer,
+        controllers=ports.controllers,
+        pools=Pools(views, ports.make_backend, ports.pools),
+        event=events.record,
+        frozen=frozen,
+        deadlines=ports.deadlines,
+    )
+
+
+def _manifests(ports: NodePorts, views: Views, writer: Writer) -> ManifestSync:
+    names = {
+        Kind.STORAGE_POOL: frozenset(ports.pools),
+        Kind.NODE: frozenset({ports.entry.host.node}),
+    }
+    return ManifestSync(
+        SyncPorts(
+            directory=ports.directory,
+            bases=ports.bases,
+            views=views,
+            writer=writer,
+            clock=ports.clock,
+            ids=ports.ids,
+            parse=ports.parse,
+            builtin=KnownObjects(names=names, controllers=frozenset(ports.controllers)),
+        )
+    )
+
+
+async def _run_master(
+    ports: NodePorts,
+    views: Views,
+    writer: Writer,
+    events: EventRecorder,
+    membership: Membership,
+    schema: SchemaRule,
+    epoch: Epoch,
+) -> None:
+    """The master's work while `epoch` is held: placing, and raising the schema after an upgrade."""
+
+    def standings() -> Mapping[str, Standing]:
+        me = ports.entry.host.node
+        return {sight.name: judge(me, sight, ports.timers).standing for sight in membership.sights()}
+
+    def absent(node: str) -> str:
+        standing = standings().get(node)
+        if standing is None:
+            return "is not a member of the cluster"
+        return "" if standing is Standing.READY else f"is {standing.value.lower()}"
+
+    master = Master(
+        MasterContext(
+            node=ports.entry.host.node,
+            epoch=epoch,
+            clock=ports.clock,
+            views=views,
+            writer=writer,
+            event=events.record,
+            absent=absent,
+        )
+    )
+
+    async def watch() -> None:
+        before = standings()
+        while True:
+            await asyncio.sleep(ports.timers.mesh_heartbeat)
+            now = standings()
+            if now != before:
+                master.look_again()
+            before = now
+
+    async with asyncio.TaskGroup() as group:
+        beside = [group.create_task(watch()), group.create_task(_raise_schema(schema, membership))]
+        await master.run()
+        for task in beside:
+            task.cancel()
+
+
+async def _raise_schema(schema: SchemaRule, membership: Membership) -> None:
+    while True:
+        try:
+            await schema.raise_for(membership.members())
+        except StoreError as error:
+            log.info("schema: %s", error)
+        await asyncio.sleep(SCHEMA_PAUSE)
+
+
+async def follow(cache: StoreCache) -> None:
+    """Keep the copy of the store fresh."""
+    while True:
+        try:
+            await cache.step(10.0)
+        except StoreError as error:
+            log.warning("store: %s; trying again", error)
+            await asyncio.sleep(1.0)
+
+
+async def hold_open(controller: Controller) -> None:
+    """Open a controller and keep it; it reconnects by itself."""
+    await controller.open()
+    await asyncio.Event().wait()
