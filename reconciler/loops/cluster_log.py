@@ -125,9 +125,12 @@ class ClusterLog:
     async def _load(self) -> None:
         if self._archive is not None and not self._loaded.is_set():
             try:
-                self._ring.prepend(await self._archive.load(REMEMBERED))
+                kept = await self._archive.load(REMEMBERED)
             except VclError as error:
                 log.warning("log: what was said before this start is not shown: %s", error)
+            else:
+                # A store that was made anew counts sessions anew: positions must grow all the same.
+                self._ring.prepend(r for r in kept if r.node == self._node and r.session < self._session)
         self._loaded.set()
 
     def _heard(self, sender: str, message: Message) -> None:
