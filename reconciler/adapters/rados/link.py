@@ -161,6 +161,29 @@ class Link:
             raise WriteFailed(translate(error, str(self.place)).message) from error
         return True
 
+    def put_hint(self, object: str, name: str, value: bytes) -> None:
+        """Set one omap value of another object, made if need be, with nothing compared. Raises
+        StoreUnavailable; it may be set all the same."""
+        try:
+            with rados.WriteOpCtx() as operation:
+                self._ioctx.set_omap(operation, (name,), (value,))
+                self._ioctx.operate_write_op(operation, object)
+        except rados.Error as error:
+            raise translate(error, f"{self.place.pool}/{self.place.namespace}/{object}") from error
+
+    def read_hints(self, object: str) -> dict[str, bytes]:
+        """Its omap values, at most a page of them; none when there is no such object. Raises
+        StoreUnavailable."""
+        try:
+            with rados.ReadOpCtx() as operation:
+                page, _ = self._ioctx.get_omap_vals(operation, "", "", PAGE)
+                self._ioctx.operate_read_op(operation, object)
+                return dict(page)
+        except rados.ObjectNotFound:
+            return {}
+        except rados.Error as error:
+            raise translate(error, f"{self.place.pool}/{self.place.namespace}/{object}") from error
+
     def watch(self, heard: Callable[[bytes], None], broken: Callable[[], None]) -> Any:
         """A watch on the object: `check()` raises when it is dead, `unwatch` ends it. The callbacks run on
         librados' threads. Raises rados.Error."""

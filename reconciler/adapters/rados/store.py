@@ -19,6 +19,7 @@ from reconciler.adapters.event_loop import in_thread, post
 from reconciler.adapters.rados.errors import closed
 from reconciler.adapters.rados.follow import load
 from reconciler.adapters.rados.hints import Hints
+from reconciler.adapters.rados.leases import RadosLeases
 from reconciler.adapters.rados.link import Link, Place
 from reconciler.adapters.rados.replica import Limits, Replica
 from reconciler.adapters.rados.requests import Look, Request, Resolve
@@ -101,6 +102,10 @@ class RadosStore:
     def address(self) -> str:
         """This client's own address in Ceph, as the blocklist knows it."""
         return self._link.address
+
+    def leases(self) -> RadosLeases:
+        """The nodes' leases, beside the state in an object of their own. Close them before the store."""
+        return RadosLeases(self._link)
 
     async def get(self, keys: Sequence[str], *, timeout: float = READ_TIMEOUT) -> Mapping[str, KeyValue]:
         """See Store.get."""
