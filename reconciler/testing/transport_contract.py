@@ -100,8 +100,8 @@ class TransportContract:
         """Wait until it holds; AssertionError after `patience`."""
         try:
             async with asyncio.timeout(self.patience):
-                while not condition():
-                    await asyncio.sleep(POLL)  # noqa: ASYNC110 - anything may be a condition
+                while not condition():  # noqa: ASYNC110 - anything may be a condition
+                    await asyncio.sleep(POLL)
         except TimeoutError:
             raise AssertionError(f"not within {self.patience} s: {what}") from None
 
