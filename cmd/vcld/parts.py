@@ -1,10 +1,10 @@
-"""What a node is made of: every loop and adapter, put together from the configuration. No decisions here."""
+"""The adapters that the configuration asks for, for a node to be put together from. No decisions here."""
 
 from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -17,28 +17,27 @@ from reconciler.adapters.clock import SystemClock, SystemIds
 from reconciler.adapters.controllers import load
 from reconciler.adapters.directory_disks import DirectoryBackend
 from reconciler.adapters.manifest_base import BaseFile
-from reconciler.adapters.manifest_directory import LocalManifestDirectory
 from reconciler.adapters.schema_files import load_schemas
-from reconciler.loops.agent import Agent
-from reconciler.loops.agent_state import NodeContext
-from reconciler.loops.cache import StoreCache
-from reconciler.loops.events import EventRecorder
-from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
-from reconciler.loops.node_status import NodeFacts, NodeReporter
-from reconciler.loops.pools import Pools
-from reconciler.loops.session import Begun, HostIdentity
-from reconciler.loops.views import Views
-from reconciler.loops.writer import Writer
+from reconciler.adapters.sqlite_store import SqliteStore
+from reconciler.adapters.status_tree import StatusTree
+from reconciler.adapters.store_leases import StoreLeases
+from reconciler.loops.assembly import NodePorts
+from reconciler.loops.node_status import NodeFacts
+from reconciler.loops.session import Begun, Entry, HostIdentity
+from reconciler.planning.schema import KNOWN_SCHEMAS
+from reconciler.planning.timers import load_timers
 from reconciler.ports.controller import Controller, ControllerContext
 from reconciler.ports.disks import DiskBackend
-from reconciler.resources import keys
-from reconciler.resources.crosscheck import KnownObjects
+from reconciler.ports.leases import Leases
+from reconciler.ports.manifests import ManifestDirectory
+from reconciler.ports.store import Store
+from reconciler.ports.transport import Transport
 from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import DirectoryPool, PoolType, StoragePoolSpec
-from reconciler.resources.kinds import Kind
-from reconciler.resources.manifest import ParsedFile, parse_manifest
+from reconciler.resources.manifest import parse_manifest
+from reconciler.resources.membership import Member, NodeHealth
 from reconciler.resources.records import STORE_SCHEMA
-from vcld.config import Config
+from vcld.config import Config, MeshTls, StoreType
 
 log = logging.getLogger(__name__)
 
@@ -47,21 +46,17 @@ IDS = SystemIds()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Node:
-    """The loops of one node, made and not yet running."""
+class Outside:
+    """What is shared with the other nodes and opened before anything else."""
 
-    name: str
-    begun: Begun
-    cache: StoreCache
-    views: Views
-    writer: Writer
-    events: EventRecorder
-    controllers: Mapping[str, Controller]
-    pools: Pools
-    agent: Agent
-    reporter: NodeReporter
-    manifests: ManifestSync
-    directory: LocalManifestDirectory
+    store: Store
+    leases: Leases | None
+
+    async def close(self) -> None:
+        """Close both."""
+        if self.leases is not None:
+            await self.leases.close()
+        await self.store.close()
 
 
 def host_identity(config: Config) -> HostIdentity:
@@ -71,48 +66,89 @@ def host_identity(config: Config) -> HostIdentity:
     )
 
 
-def build_node(
-    config: Config, name: str, begun: Begun, cache: StoreCache, writer: Writer, frozen: Callable[[], str]
-) -> Node:
-    """Put the node together. Raises InvalidInput for a controller that cannot be loaded."""
-    views = Views(cache)
-    events = EventRecorder(name, cache, writer, CLOCK)
-    controllers = build_controllers(config, name, begun.cluster.uid)
+def entry(config: Config) -> Entry:
+    """As whom this daemon enters the cluster."""
+    member = Member(
+        address=config.address,
+        port=config.mesh.port if config.mesh is not None else 0,
+        rank=config.rank,
+        version=reconciler.__version__,
+        schemas=KNOWN_SCHEMAS,
+    )
+    return Entry(host=host_identity(config), member=member, cluster=config.cluster, alone=config.mesh is None)
+
+
+def node_ports(
+    config: Config,
+    begun: Begun,
+    outside: Outside,
+    directory: ManifestDirectory,
+    health: Callable[[], NodeHealth],
+) -> NodePorts:
+    """The adapters that the configuration asks for. Raises InvalidInput for a controller that cannot be
+    loaded and for unusable mesh files."""
+    identity = entry(config)
+    name = identity.host.node
     if "default" not in config.pools:
         config.images_path.mkdir(parents=True, exist_ok=True, mode=0o711)
-    pools = Pools(views, partial(make_backend, config), builtin_pools(config))
-    context = NodeContext(
-        node=name,
-        cluster_uid=begun.cluster.uid,
-        boot_id=host.boot_id(),
-        session=begun.session,
+    schemas = load_schemas()
+    return NodePorts(
+        entry=identity,
         clock=CLOCK,
         ids=IDS,
-        views=views,
-        writer=writer,
-        controllers=controllers,
-        pools=pools,
-        event=events.record,
-        frozen=frozen,
-    )
-    writer.guard(keys.SCHEMA, begun.schema_revision)
-    writer.guard(keys.session(name), begun.session_revision)
-    agent = Agent(context)
-    directory = LocalManifestDirectory(config.manifests_path, node=name)
-    return Node(
-        name=name,
-        begun=begun,
-        cache=cache,
-        views=views,
-        writer=writer,
-        events=events,
-        controllers=controllers,
-        pools=pools,
-        agent=agent,
-        reporter=NodeReporter(context, agent, node_facts(config)),
-        manifests=build_manifests(config, directory, views, writer, known_objects(config, name)),
+        store=outside.store,
+        transport=make_transport(config, name, begun.cluster.uid),
+        leases=outside.leases,
+        controllers=build_controllers(config, name, begun.cluster.uid),
+        make_backend=partial(make_backend, config),
+        pools=builtin_pools(config),
         directory=directory,
+        bases=BaseFile(config.state_path / "manifests.json"),
+        parse=lambda path, data: parse_manifest(path, data, schemas),
+        status=StatusTree(config.status_path),
+        facts=node_facts(config),
+        health=health,
+        timers=load_timers(config.timers),
     )
+
+
+def make_transport(config: Config, node: str, cluster_uid: str) -> Transport | None:
+    """This node's end of the mesh; None for a cluster of one. Raises InvalidInput for unusable files."""
+    if config.mesh is None:
+        return None
+    from reconciler.adapters.mesh import MeshOptions, MeshTransport, TlsFiles, load_secret
+
+    mesh = config.mesh
+    tls = None
+    if mesh.tls is MeshTls.ON:
+        tls = TlsFiles(ca=Path(mesh.ca_file), cert=Path(mesh.cert_file), key=Path(mesh.key_file))
+    options = MeshOptions(
+        node=node,
+        bind=mesh.bind,
+        port=mesh.port,
+        cluster_uid=cluster_uid,
+        secret=load_secret(Path(mesh.secret_file)),
+        tls=tls,
+    )
+    return MeshTransport(options, clock=CLOCK)
+
+
+async def open_store(config: Config) -> Outside:
+    """The configured store, with the leases of a cluster. Raises StoreUnavailable."""
+    if config.store.type is StoreType.SQLITE:
+        store = await SqliteStore.open(config.store_path)
+        return Outside(store=store, leases=StoreLeases(store, IDS) if config.mesh is not None else None)
+    from reconciler.adapters.rados import Place, RadosStore
+
+    place = Place(
+        conf=config.store.conf,
+        user=config.store.user,
+        pool=config.store.pool,
+        namespace=config.store.namespace,
+        object=config.store.object,
+    )
+    state = await RadosStore.open(place)
+    return Outside(store=state, leases=state.leases())
 
 
 def node_facts(config: Config) -> NodeFacts:
@@ -124,42 +160,6 @@ def node_facts(config: Config) -> NodeFacts:
         cpus=int(capacity.cpu) if capacity.cpu is not None else host.cpus(),
         memory=capacity.memory if capacity.memory is not None else host.memory(),
     )
-
-
-def build_manifests(
-    config: Config,
-    directory: LocalManifestDirectory,
-    views: Views,
-    writer: Writer,
-    builtin: KnownObjects,
-) -> ManifestSync:
-    """The loop that follows the manifest directory."""
-    schemas = load_schemas()
-
-    def parse(path: str, data: bytes) -> ParsedFile:
-        return parse_manifest(path, data, schemas)
-
-    return ManifestSync(
-        SyncPorts(
-            directory=directory,
-            bases=BaseFile(config.state_path / "manifests.json"),
-            views=views,
-            writer=writer,
-            clock=CLOCK,
-            ids=IDS,
-            parse=parse,
-            builtin=builtin,
-        )
-    )
-
-
-def known_objects(config: Config, node: str) -> KnownObjects:
-    """What manifests may refer to although no manifest defines it."""
-    names = {
-        Kind.STORAGE_POOL: frozenset(builtin_pools(config)),
-        Kind.NODE: frozenset({node}),
-    }
-    return KnownObjects(names=names, controllers=frozenset(config.controllers))
 
 
 def build_controllers(config: Config, node: str, cluster_uid: str) -> dict[str, Controller]:
