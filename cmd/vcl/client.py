@@ -41,7 +41,8 @@ class ApiError(VclError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchEvent:
-    """One line of a watch: ADDED, MODIFIED, DELETED or BOOKMARK; ERROR lines raise ApiError instead."""
+    """One line of a watch: ADDED, MODIFIED, DELETED or BOOKMARK; ERROR lines raise ApiError instead. Those of
+    logs: RECORD, MISSING, BACK, DROPPED or BOOKMARK."""
 
     type: str
     object: Object
@@ -73,7 +74,11 @@ class Client:
 
     def watch(self, path: str, query: Mapping[str, str], *, silence: float = 30.0) -> Iterator[WatchEvent]:
         """The lines of a watch, until the daemon ends it. Unreachable after `silence` seconds of nothing."""
-        with self._asked("GET", path, {**query, "watch": "1"}, timeout=silence) as response:
+        return self.stream(path, {**query, "watch": "1"}, silence=silence)
+
+    def stream(self, path: str, query: Mapping[str, str], *, silence: float = 30.0) -> Iterator[WatchEvent]:
+        """Lines with a type and an object, until the daemon ends them; otherwise as `watch`."""
+        with self._asked("GET", path, query, timeout=silence) as response:
             for line in response.lines():
                 event = self._parse(line)
                 if event.get("type") == "ERROR":

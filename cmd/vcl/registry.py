@@ -39,6 +39,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="diff", module="diff", group=BASIC, help="Show what apply would change."),
     Verb(name="wait", module="wait", group=BASIC, help="Wait until objects are as you want them."),
     Verb(name="events", module="events", group=BASIC, help="Show what happened."),
+    Verb(name="logs", module="logs", group=BASIC, help="Show what the nodes' daemons say."),
     Verb(name="start", module="start", group=POWER, help="Start virtual machines."),
     Verb(name="stop", module="stop", group=POWER, help="Shut virtual machines down."),
     Verb(name="restart", module="restart", group=POWER, help="Shut virtual machines down and start them."),

@@ -21,8 +21,10 @@ FIXED: dict[str, dict[str, Sequence[str]]] = {
     "--dry-run": {"": ("none", "client", "server")},
     "--for": {"wait": ("condition=Ready", "delete", "create", "jsonpath="), "": ()},
     "--types": {"": ("Normal", "Warning")},
+    "--level": {"": ("debug", "info", "warning", "error")},
 }
 FILES = ("-f", "--filename", "--socket")
+NAMED = {"--node": Kind.NODE, "--vm": Kind.VIRTUAL_MACHINE}
 TYPED = ("get", "describe", "delete", "edit", "wait", "events")
 BARE = ("start", "stop", "restart", "pause", "resume", "retry", "console", "vnc")
 
@@ -54,7 +56,9 @@ def complete(words: Sequence[str], client: Client) -> list[str]:
         return [f"{name}={choice}" for choice in _matching(_fixed(name, verb), value)]
     if before[-1] in FIXED or before[-1] == "--output":
         return _matching(_fixed(before[-1], verb), current)
-    if before[-1] in FILES:
+    if before[-1] in NAMED:
+        return _matching(_names(info_for(NAMED[before[-1]]), client), current)
+    if before[-1] in FILES and verb != "logs":
         return []
     if current.startswith("-"):
         return _matching(_options(verb), current)

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from reconciler.adapters.http_api import console, daemon, events, guests, manifests, objects
+from reconciler.adapters.http_api import console, daemon, events, guests, logs, manifests, objects
 from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
 from reconciler.adapters.http_api.services import SERVICES, ApiServices
 from reconciler.adapters.http_api.streams import STOPPING
@@ -64,6 +64,7 @@ def _daemon(services: ApiServices) -> list[web.RouteDef]:
         _get("/metrics", within(read, daemon.metrics)),
         _get(f"{ROOT}/status", within(read, daemon.status)),
         _get(f"{ROOT}/events", _listed(read, events.list_or_watch)),
+        _get(f"{ROOT}/logs", logs.read),
     ]
 
 

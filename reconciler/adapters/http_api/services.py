@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.objects import Objects
@@ -38,7 +39,8 @@ class ApiServices:
     `console_for`, `guest_for`: those of the controller that runs the VM of this name on this node, or None
     (it runs elsewhere, or its controller has none). `read_only`: why nothing may be changed now, or empty
     (a store that is not to be trusted). `version`: the answer of /version. `live`, `ready`: what
-    is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status.
+    is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status. `logs`: None when
+    this daemon keeps no log for readers.
     """
 
     objects: Objects
@@ -51,6 +53,7 @@ class ApiServices:
     live: Callable[[], tuple[str, ...]]
     ready: Callable[[], tuple[str, ...]]
     status: Callable[[], Mapping[str, Any]]
+    logs: ClusterLog | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)

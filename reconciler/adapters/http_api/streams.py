@@ -1,4 +1,4 @@
-"""Watches over HTTP: one JSON line for each change, and a BOOKMARK when there is nothing to tell.
+"""Watches and logs over HTTP: one JSON line for each change, and a BOOKMARK when there is nothing to tell.
 
 Invariants: memory does not grow with a slow reader (the watch keeps one entry for each object, and a line is
 made only when the one before is on its way); one that takes nothing for `stall` seconds is dropped.
@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from enum import StrEnum
 from typing import Any
 
 from aiohttp import web
@@ -26,15 +27,15 @@ log = logging.getLogger(__name__)
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set when the daemon stops: streams end, so that their readers know at once."""
 
-Line = tuple[WatchType, bytes]
-Lines = Callable[[float], Awaitable[tuple[list[Line], int]]]
+Line = tuple[StrEnum, bytes]
+Lines = Callable[[float], Awaitable[tuple[list[Line], int] | None]]
 """Called with the longest time to wait, in seconds: the lines (type, object as JSON) that are new, and the
-revision that the reader is up to date with afterwards."""
+revision that the reader is up to date with afterwards; None: that was all."""
 
 CHUNK = 64 * 1024
 
 
-def line(type: WatchType, document: bytes) -> bytes:
+def line(type: StrEnum, document: bytes) -> bytes:
     """One line of a watch."""
     return b'{"type":"%s","object":%s}\n' % (type.value.encode(), document)
 

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from reconciler.adapters.http_api import ApiServices, build_app, serve
 from reconciler.adapters.http_api.services import Limits
+from reconciler.loops.cluster_log import ClusterLog
 from reconciler.ports.manifests import (
     ApplyInput,
     ApplyOutcome,
@@ -125,6 +126,7 @@ class Api:
         self.guest: FakeGuest | None = FakeGuest()
         self.problems: tuple[str, ...] = ()
         self.mistake: Exception | None = None
+        self.logs: ClusterLog | None = None
         self.limits = Limits()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -178,6 +180,7 @@ class Api:
             live=tuple,
             ready=lambda: self.problems,
             status=self._status,
+            logs=self.logs,
             limits=self.limits,
         )
 

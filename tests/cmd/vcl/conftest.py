@@ -110,6 +110,7 @@ class Api:
     on_get: Callable[[str, str], None] | None = None
     on_apply: Callable[[bool], None] | None = None
     raw: web.Response | None = None
+    log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
 
     def add(self, *items: dict[str, Any]) -> None:
         for item in items:
@@ -127,6 +128,7 @@ class Api:
                 web.get("/readyz", self._ready),
                 web.get(f"{API}/status", self._status),
                 web.get(f"{API}/events", self._events),
+                web.get(f"{API}/logs", self._logs),
                 web.get(f"{API}/manifests", self._list_files),
                 web.get(f"{API}/manifests/{{path:.+}}", self._read_file),
                 web.post(f"{API}/manifests", self._apply),
@@ -196,6 +198,11 @@ class Api:
         for line in lines:
             await response.write(json.dumps(line).encode() + b"\n")
         return response
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        if not self.log_streams:
+            return failure(404, "NotFound", "no more logs")
+        return await self._stream(request, self.log_streams.pop(0))
 
     async def _get(self, request: web.Request) -> web.Response:
         kind, name = request.match_info["kind"], request.match_info["name"]
