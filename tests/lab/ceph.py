@@ -4,10 +4,12 @@
     python3 tests/lab/ceph.py start --dir DIR [--mgr]   prints the configuration file of its clients
     python3 tests/lab/ceph.py status --dir DIR          what runs, and Ceph's own status
     python3 tests/lab/ceph.py conf --dir DIR
-    python3 tests/lab/ceph.py freeze|thaw|kill --dir DIR --osd N
+    python3 tests/lab/ceph.py freeze|thaw|kill|end --dir DIR --daemon osd.0
+    python3 tests/lab/ceph.py command --dir DIR --words ...  what `ceph ...` prints, as client.admin
     python3 tests/lab/ceph.py stop --dir DIR            ends it and deletes the directory
 
-One monitor and three OSDs that keep their data in memory, on loopback ports of their own, with cephx on.
+One monitor and three OSDs that keep their data in memory, on ports of their own of the loopback address or
+another (--address), with cephx on. An OSD that is ended in order (`end`) has its data again when started.
 Every object has three copies, and two must answer. Users: `client.vcl` with the least rights that vcl needs,
 `client.qemu` for guests, `client.admin`. Pools: `vcl` for the state, `vms` for images. Only Ceph's own
 packages are used: ceph-mon, ceph-osd, ceph-common, and ceph-mgr if asked for.
@@ -50,13 +52,13 @@ QEMU_CAPS = ("profile rbd", f"profile rbd pool={IMAGE_POOL}")
 _CONF = """\
 [global]
 fsid = {fsid}
-mon host = v1:127.0.0.1:{port}
+mon host = v1:{address}:{port}
 auth cluster required = cephx
 auth service required = cephx
 auth client required = cephx
 auth allow insecure global id reclaim = false
-public addr = 127.0.0.1
-cluster addr = 127.0.0.1
+public addr = {address}
+cluster addr = {address}
 ms bind msgr2 = false
 ms bind port min = {first}
 ms bind port max = {last}
@@ -92,6 +94,7 @@ keyring = {dir}/$name/keyring
 osd objectstore = memstore
 memstore device bytes = {space}
 osd op num shards = 2
+osd fast shutdown = false
 osd op num threads per shard = 1
 osd class load list = *
 osd class default list = *
@@ -140,12 +143,19 @@ class PrivateCeph:
         """For every client; the keyring follows from the user's name."""
         return self.dir / "ceph.conf"
 
-    def start(self, *, mgr: bool = False, heartbeat_grace: int = 20, timeout: float = 60.0) -> None:
+    def start(
+        self,
+        *,
+        mgr: bool = False,
+        heartbeat_grace: int = 20,
+        timeout: float = 60.0,
+        address: str = "127.0.0.1",
+    ) -> None:
         """A new cluster, or the daemons that are missing in one that was started before; returns when its
         pools can be written to. `heartbeat_grace`: seconds until a silent OSD is marked down."""
         fresh = not self.conf.exists()
         if fresh:
-            self._prepare(heartbeat_grace)
+            self._prepare(heartbeat_grace, address)
         deadline = time.monotonic() + timeout
         self._spawn("mon.a", "ceph-mon")
         self._until("the monitor answers", deadline, self._monitor_answers)
@@ -183,24 +193,26 @@ class PrivateCeph:
         """Start it unless it runs. One that was killed has forgotten everything: the others restore it."""
         self._spawn(f"osd.{osd}", "ceph-osd")
 
-    def freeze(self, *osds: int) -> None:
-        """SIGSTOP: they accept connections and answer nothing. Returns when all their threads stand still."""
-        self._signal(osds, signal.SIGSTOP)
-        for osd in osds:
-            daemon = self._daemon(f"osd.{osd}")
-            while daemon is not None and daemon.alive() and not _stands_still(daemon.pid):
+    def freeze(self, *which: int | str) -> None:
+        """SIGSTOP: they accept connections and answer nothing. Returns when all their threads stand still.
+        `which`: numbers of OSDs, or names such as mon.a."""
+        for daemon in self._signal(which, signal.SIGSTOP):
+            while daemon.alive() and not _stands_still(daemon.pid):
                 time.sleep(0.001)
 
-    def thaw(self, *osds: int) -> None:
+    def thaw(self, *which: int | str) -> None:
         """SIGCONT."""
-        self._signal(osds, signal.SIGCONT)
+        self._signal(which, signal.SIGCONT)
 
-    def kill(self, osd: int) -> None:
-        """SIGKILL: what it held in memory is gone. Returns when it is gone."""
-        self._signal((osd,), signal.SIGKILL)
-        daemon = self._daemon(f"osd.{osd}")
-        if daemon is not None:
+    def kill(self, *which: int | str) -> None:
+        """SIGKILL: what an OSD held in memory is gone. Returns when they are gone."""
+        for daemon in self._signal(which, signal.SIGKILL):
             _gone(daemon)
+
+    def end(self, *which: int | str) -> None:
+        """SIGTERM: an OSD writes what it holds to disk first, and has it again when it is started."""
+        for daemon in self._signal(which, signal.SIGTERM):
+            _gone(daemon, timeout=30.0)
 
     def acting(self, pool: str, name: str, namespace: str = "") -> tuple[int, ...]:
         """The OSDs that hold an object, the primary first."""
@@ -215,23 +227,29 @@ class PrivateCeph:
         """What `ceph WORDS` prints, as client.admin. CephFailed with its complaint."""
         return self._run("ceph", "--connect-timeout", "10", *words, timeout=timeout)
 
-    def _signal(self, osds: Sequence[int], number: int) -> None:
-        for osd in osds:
-            daemon = self._daemon(f"osd.{osd}")
+    def _signal(self, which: Sequence[int | str], number: int) -> list[Daemon]:
+        """Send it to all of them, which must run."""
+        found = []
+        for each in which:
+            name = each if isinstance(each, str) else f"osd.{each}"
+            daemon = self._daemon(name)
             if daemon is None:
-                raise CephFailed(f"no osd.{osd} runs in {self.dir}")
+                raise CephFailed(f"no {name} runs in {self.dir}")
             daemon.signal(number)
+            found.append(daemon)
+        return found
 
-    def _prepare(self, heartbeat_grace: int) -> None:
+    def _prepare(self, heartbeat_grace: int, address: str) -> None:
         if len(f"{self.dir}/client.admin.12345.asok") > _SOCKET_LIMIT:
             raise CephFailed(f"{self.dir} is too long for sockets; choose a shorter directory")
         for program in ("ceph-mon", "ceph-osd", "ceph", "ceph-authtool", "monmaptool"):
             if shutil.which(program) is None:
                 raise CephFailed(f"{program} is missing; install ceph-mon, ceph-osd and ceph-common")
         self.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        first, fsid = _free_ports(), str(uuid.uuid4())
+        first, fsid = _free_ports(address), str(uuid.uuid4())
         values = {
             "dir": self.dir,
+            "address": address,
             "fsid": fsid,
             "port": first,
             "first": first + 1,
@@ -244,8 +262,8 @@ class PrivateCeph:
             admin += ["--cap", entity, "allow *"]
         self._run("ceph-authtool", "--create-keyring", keys, *admin)
         self._run("ceph-authtool", keys, "--gen-key", "-n", "mon.", "--cap", "mon", "allow *")
-        address = f"[v1:127.0.0.1:{first}]"
-        self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", address, monmap)
+        monitor = f"[v1:{address}:{first}]"
+        self._run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", monitor, monmap)
         temporary = self.dir / "ceph.conf.new"
         temporary.write_text(text)
         (self.dir / "mon.a").mkdir()
@@ -376,14 +394,14 @@ def sweep() -> None:
                 PrivateCeph(owner.parent).remove()
 
 
-def _free_ports() -> int:
+def _free_ports(address: str) -> int:
     """The first of `_PORTS` consecutive ports below the range that the kernel hands out, all of them free."""
     for _ in range(200):
         first = random.randrange(12_000, 32_000, _PORTS)
         with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
             for port in range(first, first + _PORTS):
                 probe = probes.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", port))
+                probe.bind((address, port))
             return first
     raise CephFailed(f"no {_PORTS} free ports in a row between 12000 and 32000")
 
@@ -414,27 +432,36 @@ def _start_time(pid: int) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description="a private Ceph cluster on this machine")
-    parser.add_argument("verb", choices=["start", "stop", "status", "conf", "freeze", "thaw", "kill"])
+    verbs = ["start", "stop", "status", "conf", "command", "freeze", "thaw", "kill", "end"]
+    parser.add_argument("verb", choices=verbs)
+    parser.add_argument(
+        "--words", nargs=argparse.REMAINDER, default=[], help="for command, as the last option"
+    )
     parser.add_argument("--dir", type=Path, required=True)
-    parser.add_argument("--osd", type=int, choices=OSDS, default=0)
+    parser.add_argument("--daemon", action="append", default=[], help="osd.0 to osd.2, mon.a or mgr.x")
+    parser.add_argument("--address", default="127.0.0.1", help="of this machine, for a new cluster")
     parser.add_argument("--mgr", action="store_true", help="with a manager, for `ceph df` and the like")
     given = parser.parse_args(arguments)
     cluster = PrivateCeph(given.dir)
     try:
         match given.verb:
             case "start":
-                cluster.start(mgr=given.mgr)
+                cluster.start(mgr=given.mgr, address=given.address)
                 print(cluster.conf)
             case "stop":
                 cluster.remove()
             case "conf":
                 print(cluster.conf)
+            case "command":
+                print(cluster.command(*given.words), end="")
             case "freeze":
-                cluster.freeze(given.osd)
+                cluster.freeze(*given.daemon)
             case "thaw":
-                cluster.thaw(given.osd)
+                cluster.thaw(*given.daemon)
             case "kill":
-                cluster.kill(given.osd)
+                cluster.kill(*given.daemon)
+            case "end":
+                cluster.end(*given.daemon)
             case _:
                 print(*(f"{each.name} {each.pid}" for each in cluster.daemons()), sep="\n")
                 print(cluster.command("status"))

@@ -1,0 +1,30 @@
+"""A cluster of whole machines in one: hosts in namespaces, each with libvirtd and vcld, a real Ceph between
+them, and everything that can go wrong with them at a call.
+
+    make lab; tools/lab help        to use it by hand
+    fixtures.cluster_lab(...)       in tests; see tests/lab/test_cluster_lab.py
+
+It never touches this machine's own network, mounts, libvirt or Ceph; docs/lab.md tells more.
+"""
+
+from .faults import Faults, Way
+from .host import Address, Host
+from .lab import ClusterLab, cluster_lab, sweep
+from .node import Node
+from .processes import LabFailed
+from .settings import LabSettings
+from .storage import Storage
+
+__all__ = [
+    "Address",
+    "ClusterLab",
+    "Faults",
+    "Host",
+    "LabFailed",
+    "LabSettings",
+    "Node",
+    "Storage",
+    "Way",
+    "cluster_lab",
+    "sweep",
+]

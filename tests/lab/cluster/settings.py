@@ -1,0 +1,36 @@
+"""What a lab is like; kept with it, so that other processes go on with the same."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+MOST_NODES = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabSettings:
+    """`nodes`: how many; `vcld`: whether it runs on them; `tls`: of the mesh; `config` is laid over what the
+    lab writes into each vcld.yaml, one level deep."""
+
+    nodes: int = 3
+    vcld: bool = True
+    tls: bool = True
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def keep(self, directory: Path) -> None:
+        """Write them down for `kept`."""
+        (directory / "settings.json").write_text(json.dumps(asdict(self)))
+
+
+def kept(directory: Path) -> LabSettings | None:
+    """Those of the lab in the directory, as far as this version knows them; None when there is no lab."""
+    try:
+        written = json.loads((directory / "settings.json").read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    known = {each.name for each in fields(LabSettings)}
+    return LabSettings(**{name: value for name, value in written.items() if name in known})

@@ -1,0 +1,76 @@
+"""The lab's Ceph: a machine of its own, so that a node can be cut from its storage and from nothing else."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from .host import Host
+from .processes import LabFailed
+
+SCRIPT = Path(__file__).resolve().parents[1] / "ceph.py"
+USERS = ("vcl", "qemu")
+DAEMONS = ("mon.a", "mgr.x", "osd.0", "osd.1", "osd.2")
+
+
+class Storage:
+    """tests/lab/ceph.py, run on a machine of the lab."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.dir = host.dir / "c"
+
+    def start(self) -> None:
+        """The machine and the daemons that do not run; returns when the pools can be written to."""
+        self.host.power_on()
+        self._ceph("start", "--mgr", "--address", self.host.address.ip)
+
+    def stop(self) -> None:
+        """Shut it down in order, OSDs first: what they hold is there when it is started again."""
+        self.end("osd.0", "osd.1", "osd.2")
+        self.end("mgr.x", "mon.a")
+
+    def freeze(self, *daemons: str) -> None:
+        """SIGSTOP, by default for all OSDs: nothing is answered, nothing is lost."""
+        self._to("freeze", daemons)
+
+    def thaw(self, *daemons: str) -> None:
+        """SIGCONT."""
+        self._to("thaw", daemons)
+
+    def kill(self, *daemons: str) -> None:
+        """SIGKILL; an OSD forgets what it held, and has it restored by the others when it is started."""
+        self._to("kill", daemons)
+
+    def end(self, *daemons: str) -> None:
+        """In order: an OSD keeps what it holds until it is started again."""
+        self._to("end", daemons)
+
+    def command(self, *words: str) -> str:
+        """What `ceph WORDS` prints, as client.admin."""
+        return self._ceph("command", "--words", *words)
+
+    def fsid(self) -> str:
+        return self._setting("fsid")
+
+    def monitors(self) -> str:
+        return self._setting("mon host")
+
+    def keyrings(self) -> list[Path]:
+        """Of the users with the least rights; the administrator's never leaves the machine."""
+        return [self.dir / f"ceph.client.{user}.keyring" for user in USERS]
+
+    def _setting(self, name: str) -> str:
+        found = re.search(rf"^{name} = (.*)$", (self.dir / "ceph.conf").read_text(), flags=re.MULTILINE)
+        if found is None:
+            raise LabFailed(f"{self.dir}/ceph.conf has no '{name}'")
+        return found[1]
+
+    def _to(self, verb: str, daemons: tuple[str, ...]) -> None:
+        chosen = daemons or tuple(name for name in DAEMONS if name.startswith("osd."))
+        self._ceph(verb, *(word for name in chosen for word in ("--daemon", name)))
+
+    def _ceph(self, verb: str, *words: str) -> str:
+        command = [sys.executable, str(SCRIPT), verb, "--dir", str(self.dir), *words]
+        return self.host.run(*command, timeout=120.0).stdout
