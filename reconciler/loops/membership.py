@@ -301,17 +301,15 @@ class Membership:
                 self._announce()
 
     def _forgive(self, now: float) -> None:
-        """Time in which this node did not run counts for nobody."""
+        """Time in which this node did not run counts for nobody. (`look` does the same for the leases.)"""
         before, self._ticked_at = self._ticked_at, now
         blind = now - before - self._context.timers.mesh_heartbeat if before is not None else 0.0
-        if blind < self._context.timers.mesh_heartbeat:
+        if blind < 2 * self._context.timers.mesh_heartbeat:
             return
         log.warning("this daemon did not run for %.1f s; what it did not hear then counts for nothing", blind)
         for observed in self._observed.values():
             if observed.heard_at is not None:
                 observed.heard_at = min(now, observed.heard_at + blind)
-            if observed.lease_changed_at is not None:
-                observed.lease_changed_at = min(now, observed.lease_changed_at + blind)
 
     def _as_manifest_says(self, name: str, member: Member) -> Member:
         record = self._context.views.spec_record(Kind.NODE, name)
