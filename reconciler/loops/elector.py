@@ -85,7 +85,7 @@ class Elector:
         finally:
             unsubscribe()
             deafen()
-            await self._end_master()
+            await self.end()
 
     async def step(self) -> None:
         """One look, and what follows from it."""
@@ -205,6 +205,11 @@ class Elector:
         context.elected("GaveUpMastership", f"epoch {held}: {decision.reason}")
         with contextlib.suppress(StoreError):
             await context.membership.renew()
+
+    async def end(self) -> None:
+        """Be master no more, without telling anybody: the daemon ends."""
+        await self._end_master()
+        self.epoch = None
 
     async def _end_master(self) -> None:
         task, self._master = self._master, None
