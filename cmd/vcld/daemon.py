@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 from reconciler.adapters.health import HealthProbe
 from reconciler.adapters.http_api import ApiServices, build_app, serve
 from reconciler.adapters.instance_lock import InstanceLock
+from reconciler.adapters.log_file import LogFile
+from reconciler.adapters.log_handler import ClusterLogHandler
 from reconciler.adapters.manifest_directory import LocalManifestDirectory
 from reconciler.adapters.seen_file import SeenFile
 from reconciler.loops.apply import Manifests
 from reconciler.loops.assembly import Node, assemble
 from reconciler.loops.cache import StoreCache
+from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.cluster_status import view_of
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
@@ -38,10 +41,11 @@ SEEN_EVERY = 30.0
 
 
 class Daemon:
-    """One vcld. `run` returns after `stop`."""
+    """One vcld. `run` returns after `stop`. `said`: what Python's logging says, for the cluster log."""
 
-    def __init__(self, config: Config, *, accept_store: bool = False) -> None:
+    def __init__(self, config: Config, said: ClusterLogHandler, *, accept_store: bool = False) -> None:
         self._config = config
+        self._said = said
         self._accept_store = accept_store
         self._stop = asyncio.Event()
         self._frozen = ""
@@ -112,9 +116,35 @@ class Daemon:
         ports = node_ports(self._config, begun, outside, directory, lambda: self._health(probe))
         node = self._node = assemble(ports, begun, cache, writer, lambda: self._frozen)
         log.info("vcld on node %s, session %d, cluster %s", node.name, begun.session, begun.cluster.uid)
-        self._supervisor.start({**node.loops(), "seen": lambda: self._remember(node), "health": probe.run})
+        async with self._cluster_log(node) as logs:
+            loops = {"seen": lambda: self._remember(node), "health": probe.run, "log": logs.run}
+            self._supervisor.start({**node.loops(), **loops})
+            await self._until_stopped(node, logs, directory, ready)
+
+    @contextlib.asynccontextmanager
+    async def _cluster_log(self, node: Node) -> AsyncIterator[ClusterLog]:
+        """The log of all nodes; this one's last words are in its file at the end."""
+        file = LogFile(self._config.state_path / "log")
+        logs = ClusterLog(
+            node.name,
+            node.begun.session,
+            CLOCK,
+            node.ports.transport,
+            archive=file,
+            members=node.membership.members,
+        )
+        self._said.connect(logs.add)
         try:
-            await self._serve(node, ready)
+            yield logs
+        finally:
+            self._said.disconnect()
+            await file.close()
+
+    async def _until_stopped(
+        self, node: Node, logs: ClusterLog, directory: LocalManifestDirectory, ready: Callable[[], None]
+    ) -> None:
+        try:
+            await self._serve(node, logs, ready)
         finally:
             await self._supervisor.stop()
             with contextlib.suppress(StoreError):
@@ -157,10 +187,10 @@ class Daemon:
             self._seen_file.save(seen)
             self._seen = self._saved = seen
 
-    async def _serve(self, node: Node, ready: Callable[[], None]) -> None:
+    async def _serve(self, node: Node, logs: ClusterLog, ready: Callable[[], None]) -> None:
         socket = self._config.socket
         runner = await serve(
-            build_app(self._services(node)),
+            build_app(self._services(node, logs)),
             self._config.socket_path,
             group=socket.group,
             mode=int(socket.mode, 8),
@@ -172,7 +202,7 @@ class Daemon:
         finally:
             await runner.cleanup()
 
-    def _services(self, node: Node) -> ApiServices:
+    def _services(self, node: Node, logs: ClusterLog) -> ApiServices:
         def controller_of(vm: str) -> Controller | None:
             spec = node.views.vm(vm)
             return node.ports.controllers.get(spec.controller) if spec is not None else None
@@ -199,6 +229,7 @@ class Daemon:
             ready=lambda: self._problems(node),
             status=lambda: self._status(node),
             read_only=node.frozen,
+            logs=logs,
         )
 
     def _failed_loops(self) -> tuple[str, ...]:

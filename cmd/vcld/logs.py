@@ -1,4 +1,4 @@
-"""The daemon's own log, on stderr: one line a record, as text or as JSON."""
+"""The daemon's own log: on stderr, one line a record, as text or as JSON; and for the cluster log."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from reconciler.adapters.log_handler import ClusterLogHandler
 from vcld.config import LogConfig, LogFormat
 
 
@@ -25,8 +26,9 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-def set_up(config: LogConfig) -> None:
-    """Log to stderr from now on."""
+def set_up(config: LogConfig) -> ClusterLogHandler:
+    """Log to stderr from now on, and to the cluster log when there is one."""
+    said = ClusterLogHandler()
     handler = logging.StreamHandler(sys.stderr)
     if config.format is LogFormat.JSON:
         handler.setFormatter(JsonFormatter())
@@ -35,7 +37,8 @@ def set_up(config: LogConfig) -> None:
             logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
         )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, said]
     root.setLevel(config.level.value.upper())
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
     logging.getLogger("watchdog").setLevel(logging.INFO)  # at debug it tells every look at a file
+    return said

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from reconciler.adapters.log_handler import ClusterLogHandler
 from reconciler.resources.errors import VclError
 from vcld.config import Config
 from vcld.config_file import DEFAULT_PATH, read_config
@@ -49,15 +50,15 @@ def vcld(
         if check:
             typer.echo("the configuration is valid")
             return
-        set_up(settings.log)
-        asyncio.run(_run(settings, accept_store))
+        said = set_up(settings.log)
+        asyncio.run(_run(settings, accept_store, said))
     except VclError as error:
         print(f"error: {error}", file=sys.stderr)
         raise typer.Exit(1) from error
 
 
-async def _run(config: Config, accept_store: bool) -> None:
-    daemon = Daemon(config, accept_store=accept_store)
+async def _run(config: Config, accept_store: bool, said: ClusterLogHandler) -> None:
+    daemon = Daemon(config, said, accept_store=accept_store)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)

@@ -87,7 +87,7 @@ def _lines(request: web.Request, watch: ObjectWatch, table: bool) -> streams.Lin
         batch = await watch.next(timeout)
         if not table:
             return [(event.type, event.view.json()) for event in batch.events], batch.revision
-        shown = [
+        shown: list[streams.Line] = [
             (event.type, objects.table(watch.kind, (event.view,), batch.revision)) for event in batch.events
         ]
         return shown, batch.revision

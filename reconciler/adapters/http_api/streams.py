@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any
@@ -28,7 +28,7 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set when the daemon stops: streams end, so that their readers know at once."""
 
 Line = tuple[StrEnum, bytes]
-Lines = Callable[[float], Awaitable[tuple[list[Line], int] | None]]
+Lines = Callable[[float], Awaitable[tuple[Sequence[Line], int] | None]]
 """Called with the longest time to wait, in seconds: the lines (type, object as JSON) that are new, and the
 revision that the reader is up to date with afterwards; None: that was all."""
 
