@@ -111,7 +111,7 @@ class LogRing:
         while len(self) > self._most_records or (self._bytes > self._most_bytes and len(self) > 1):
             gone = self._records[self._start]
             self._bytes -= _cost(gone)
-            self._evicted = gone.position
+            self._evicted = max(gone.position, self._evicted or gone.position)
             self._start += 1
         if self._start >= _SLACK:
             del self._records[: self._start]

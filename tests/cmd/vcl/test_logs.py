@@ -171,11 +171,37 @@ def test_a_daemon_that_was_never_there_is_an_error() -> None:
         list(LogStream(Daemon([GONE]), {"follow": "1"}, say=print).lines())
 
 
-def test_without_follow_a_stream_that_breaks_off_is_an_error() -> None:
-    stream = LogStream(Daemon([BOOKMARK, record(1, "a"), GONE]), {}, say=print).lines()
+def test_without_follow_a_stream_that_breaks_off_is_an_error_when_the_daemon_has_gone() -> None:
+    stream = LogStream(Daemon([BOOKMARK, record(1, "a"), GONE], [GONE]), {}, say=print).lines()
     assert next(stream).object["message"] == "a"
     with pytest.raises(Unreachable):
         next(stream)
+
+
+def test_a_pager_that_was_left_alone_shows_the_rest_when_somebody_reads_on() -> None:
+    """The daemon drops a reader that takes nothing for long."""
+    whole = [record(1, "a"), record(2, "x", node="r2"), record(3, "b"), record(4, "y", node="r3")]
+    daemon = Daemon([*whole[:2], GONE], [*whole[:3], GONE], whole)
+    said: list[str] = []
+    stream = LogStream(daemon, {"level": "info"}, say=said.append).lines()
+    assert [line.object["message"] for line in stream] == ["a", "x", "b", "y"]
+    assert said == []
+    assert daemon.queries[1] == {"level": "info", "since": "2026-01-31T12:00:01.123456Z"}
+
+
+def test_what_a_tail_left_out_does_not_come_back_with_the_daemon() -> None:
+    older = record(1, "older", node="r2")
+    daemon = Daemon([record(5, "a"), GONE], [older, record(5, "a"), record(6, "b"), ENOUGH])
+    assert lines_of(daemon, tail="1")[0] == ["a", "b"]
+
+
+def test_a_follower_of_nothing_yet_goes_on_from_its_beginning() -> None:
+    daemon = Daemon([BOOKMARK, GONE], [ENOUGH])
+    lines_of(daemon, tail="0")
+    assert sorted(daemon.queries[1]) == ["follow", "since"]
+    daemon = Daemon([BOOKMARK, GONE], [ENOUGH])
+    lines_of(daemon, since="2026-01-31T12:00:00.000000Z")
+    assert daemon.queries[1] == daemon.queries[0]
 
 
 def test_ctrl_c_ends_a_follower_without_a_word(api: Any) -> None:
