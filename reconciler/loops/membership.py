@@ -1,19 +1,17 @@
-"""What this node tells the others of itself, and what it has observed of them: heartbeats and leases.
+"""What this node tells the others of itself, and hears of them: heartbeats on the mesh, leases in the store.
 
-Invariant: an age grows only while this node was running and its observations succeeded. A daemon that was
-frozen, or a store that stalled, makes nobody look dead (SAFETY rule 13).
+Both are hints. What was heard is kept and aged in observations.py; what it means is said in planning/.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from reconciler.loops.observations import Observations
 from reconciler.loops.views import Views
 from reconciler.planning.liveness import Sight, mesh_peers, ordered
 from reconciler.planning.timers import Timers
@@ -29,7 +27,6 @@ from reconciler.resources.records import dump
 
 log = logging.getLogger(__name__)
 
-FALLS_COUNT_FOR = 600.0
 WAKE_PAUSE = 0.05
 """Seconds between two wake-ups at least: one tells of every commit before it."""
 
@@ -53,18 +50,6 @@ class MembershipContext:
 
 
 @dataclass(slots=True)
-class _Observed:
-    """One member: monotonic times of this node."""
-
-    heard_at: float | None = None
-    heartbeat: Heartbeat | None = None
-    lease: NodeLease | None = None
-    lease_changed_at: float | None = None
-    eligible_since: float | None = None
-    falls: deque[float] = field(default_factory=deque)
-
-
-@dataclass(slots=True)
 class Bearing:
     """What the elector says of this node; it goes out with every heartbeat and lease."""
 
@@ -82,20 +67,21 @@ class Membership:
         self.bearing = Bearing()
         self.renewed_at: float | None = None
         """When the last acknowledged renewal was sent."""
-        self.leases_read_at: float | None = None
-        """When the last successful look at the leases began."""
         self._context = context
-        self._observed: dict[str, _Observed] = {}
+        self._observations = Observations(context.timers)
         self._sequence = 0
         self._renewals = 0
-        self._ticked_at: float | None = None
-        self._read_first_at: float | None = None
         self._woke_at = float("-inf")
         self._lease_lock = asyncio.Lock()
         self._members: tuple[int, dict[str, Member]] = (-1, {})
         self._listeners: list[Callable[[], None]] = []
         if context.transport is not None:
             context.transport.listen(self._heard)
+
+    @property
+    def leases_read_at(self) -> float | None:
+        """When the last successful look at the leases began."""
+        return self._observations.leases_read_at
 
     def members(self) -> Mapping[str, Member]:
         """Every configured node; rank and address of a Node manifest replace the configuration's."""
@@ -139,7 +125,7 @@ class Membership:
     def beat(self) -> None:
         """One heartbeat to every peer; also finds out whether this node was frozen meanwhile."""
         now = self._context.clock.monotonic()
-        self._forgive(now)
+        self._observations.tick(now)
         transport = self._context.transport
         if transport is None:
             return
@@ -182,17 +168,8 @@ class Membership:
         if leases is None:
             return
         began = self._context.clock.monotonic()
-        found = await leases.read(timeout=self._context.timers.store_deadline)
-        unseen = began - (self.leases_read_at if self.leases_read_at is not None else began)
-        missed = max(0.0, unseen - 2 * self._context.timers.lease_renew)
-        for observed in self._observed.values():
-            if observed.lease_changed_at is not None and missed > 0:
-                observed.lease_changed_at = min(began, observed.lease_changed_at + missed)
-        if self._read_first_at is None:
-            self._read_first_at = began
-        for name, value in sorted(found.items()):
-            self._read_lease(name, value, began)
-        self.leases_read_at = began
+        if self._observations.look(await leases.read(timeout=self._context.timers.store_deadline), began):
+            self._announce()
 
     def wake(self, revision: int) -> None:
         """Tell the others that the store has changed; at most every few milliseconds."""
@@ -217,99 +194,33 @@ class Membership:
             except InvalidInput as error:
                 log.warning("mesh: a heartbeat of %s cannot be read: %s", name, error)
                 return
-            self._take(name, heartbeat)
+            self._context.views.cache.hint(heartbeat.revision)
+            if self._observations.hear(name, heartbeat, self._context.clock.monotonic()):
+                self._announce()
         elif message.topic is Topic.WAKE:
             revision = message.body.get("revision")
             if isinstance(revision, int):
                 self._context.views.cache.hint(revision)
 
-    def _take(self, name: str, heartbeat: Heartbeat) -> None:
-        now = self._context.clock.monotonic()
-        observed = self._observed.setdefault(name, _Observed())
-        before = observed.heartbeat
-        if before is not None and (heartbeat.session, heartbeat.sequence) <= (
-            before.session,
-            before.sequence,
-        ):
-            return
-        observed.heard_at, observed.heartbeat = now, heartbeat
-        if heartbeat.eligible and observed.eligible_since is None:
-            observed.eligible_since = now
-        elif not heartbeat.eligible:
-            self._fall(observed, now)
-        self._context.views.cache.hint(heartbeat.revision)
-        if before is None or before.eligible != heartbeat.eligible or before.master != heartbeat.master:
-            self._announce()
-
     def _announce(self) -> None:
         for listener in list(self._listeners):
             listener()
 
-    @staticmethod
-    def _fall(observed: _Observed, now: float) -> None:
-        if observed.eligible_since is not None:
-            observed.falls.append(now)
-            observed.eligible_since = None
-
     def _sight(self, name: str, rank: int, now: float) -> Sight:
         if name == self._context.node:
             return Sight(
-                name=name, rank=rank, heard=0.0, heartbeat=self._own_heartbeat(), lease=self._own_lease()
+                name=name,
+                rank=rank,
+                heard=0.0,
+                heartbeat=self._own_heartbeat(),
+                lease=self._lease(stopped=False),
             )
-        observed = self._observed.setdefault(name, _Observed())
-        heard = None if observed.heard_at is None else max(0.0, now - observed.heard_at)
-        if heard is not None and heard > self._context.timers.mesh_silent:
-            self._fall(observed, now)
-        while observed.falls and now - observed.falls[0] > FALLS_COUNT_FOR:
-            observed.falls.popleft()
-        since = observed.eligible_since
-        return Sight(
-            name=name,
-            rank=rank,
-            heard=heard,
-            heartbeat=observed.heartbeat,
-            lease=observed.lease,
-            lease_age=self._lease_age(observed),
-            refused=self._refused(name, now),
-            eligible_for=0.0 if since is None else now - since,
-            falls=len(observed.falls),
-        )
-
-    def _lease_age(self, observed: _Observed) -> float:
-        """Up to the last look, not up to now: a look that failed says nothing."""
-        if self.leases_read_at is None or self._read_first_at is None:
-            return 0.0
-        changed = observed.lease_changed_at
-        return self.leases_read_at - (changed if changed is not None else self._read_first_at)
+        return self._observations.sight(name, rank, self._refused(name, now), now)
 
     def _refused(self, name: str, now: float) -> float | None:
         transport = self._context.transport
         link = transport.links().get(name) if transport is not None else None
         return now - link.since if link is not None and link.state is LinkState.REFUSED else None
-
-    def _read_lease(self, name: str, value: bytes, began: float) -> None:
-        try:
-            lease = decode(NodeLease, json.loads(value))
-        except (InvalidInput, ValueError) as error:
-            log.warning("lease: that of %s cannot be read: %s", name, error)
-            return
-        observed = self._observed.setdefault(name, _Observed())
-        before = observed.lease
-        if before is None or (lease.session, lease.renewals) > (before.session, before.renewals):
-            observed.lease, observed.lease_changed_at = lease, began
-            if before is None or before.mastering != lease.mastering:
-                self._announce()
-
-    def _forgive(self, now: float) -> None:
-        """Time in which this node did not run counts for nobody. (`look` does the same for the leases.)"""
-        before, self._ticked_at = self._ticked_at, now
-        blind = now - before - self._context.timers.mesh_heartbeat if before is not None else 0.0
-        if blind < 2 * self._context.timers.mesh_heartbeat:
-            return
-        log.warning("this daemon did not run for %.1f s; what it did not hear then counts for nothing", blind)
-        for observed in self._observed.values():
-            if observed.heard_at is not None:
-                observed.heard_at = min(now, observed.heard_at + blind)
 
     def _as_manifest_says(self, name: str, member: Member) -> Member:
         record = self._context.views.spec_record(Kind.NODE, name)
@@ -329,12 +240,6 @@ class Membership:
 
     def _own_heartbeat(self) -> Heartbeat:
         context = self._context
-        now, silent = context.clock.monotonic(), context.timers.mesh_silent
-        fresh = [
-            name
-            for name, observed in self._observed.items()
-            if observed.heard_at is not None and now - observed.heard_at <= silent
-        ]
         epoch = context.views.epoch()
         return Heartbeat(
             node=context.node,
@@ -348,12 +253,9 @@ class Membership:
             epoch=epoch.epoch if epoch is not None else 0,
             master=self.bearing.master,
             revision=max(context.views.cache.revision, 0),
-            hears=tuple(sorted(fresh)),
+            hears=self._observations.heard_now(context.clock.monotonic()),
             health=context.health(),
         )
-
-    def _own_lease(self) -> NodeLease:
-        return self._lease(stopped=False)
 
     def _lease(self, *, stopped: bool) -> NodeLease:
         return NodeLease(
