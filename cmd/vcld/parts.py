@@ -130,7 +130,7 @@ def make_transport(config: Config, node: str, cluster_uid: str) -> Transport | N
         secret=load_secret(Path(mesh.secret_file)),
         tls=tls,
     )
-    return MeshTransport(options, clock=CLOCK)
+    return MeshTransport(options, clock=CLOCK, ids=IDS)
 
 
 async def open_store(config: Config) -> Outside:
