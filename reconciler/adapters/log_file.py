@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 
 SIZE = 16 * 2**20
 FILES = 5
-WAITING = 2000
-"""Records that wait for the disk at most."""
+WAITING = 10_000
+WAITING_BYTES = 8 * 2**20
+"""Records, and bytes of their messages, that wait for the disk at most."""
 
 BATCH = 500
 RETRY_SECONDS = 5.0
@@ -44,6 +45,7 @@ class LogFile:
         size: int = SIZE,
         files: int = FILES,
         waiting: int = WAITING,
+        waiting_bytes: int = WAITING_BYTES,
         retry: float = RETRY_SECONDS,
     ) -> None:
         self._directory = directory
@@ -51,6 +53,8 @@ class LogFile:
         self._files = files
         self._retry = retry
         self._most = waiting
+        self._most_bytes = waiting_bytes
+        self._bytes = 0
         self._waiting: deque[LogRecord] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -70,10 +74,11 @@ class LogFile:
     def write(self, record: LogRecord) -> None:
         """Keep it soon; when the disk is too slow or full, it is dropped and counted."""
         with self._changed:
-            if len(self._waiting) >= self._most:
+            if len(self._waiting) >= self._most or self._bytes >= self._most_bytes:
                 self._dropped += 1
                 return
             self._waiting.append(record)
+            self._bytes += len(record.message)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="log-file", daemon=True)
                 self._thread.start()
@@ -111,6 +116,7 @@ class LogFile:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+                self._bytes -= sum(len(record.message) for record in batch)
                 closing = self._closing
             if not batch:
                 return

@@ -181,13 +181,14 @@ async def test_a_file_that_takes_only_part_of_a_batch_keeps_whole_lines(tmp_path
     assert [json.loads(line)["sequence"] for line in text.splitlines()][-1] == 20
 
 
+@pytest.mark.parametrize("limits", [{"waiting": 50}, {"waiting_bytes": 50_000}])
 async def test_a_disk_that_hangs_costs_records_and_nobody_waits(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, limits: dict[str, int]
 ) -> None:
     """Opening a FIFO for reading and writing does not hang, but a full one does: the thread stays in it."""
     path = tmp_path / "vcld.jsonl"
     os.mkfifo(path)
-    file = LogFile(tmp_path, waiting=50)
+    file = LogFile(tmp_path, **limits)  # type: ignore[arg-type]
     for number in range(1, 1000):
         file.write(record(number, "x" * 1000))
     assert file.waiting <= 50
