@@ -1,5 +1,5 @@
 # Two commands matter: `make demo` shows vcl at work, `make test` proves it.
-.PHONY: help install check test lint types layers unit demo demo-stop clean
+.PHONY: help install check test lint types layers unit demo demo-stop lab lab-stop clean
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
@@ -29,11 +29,17 @@ check: lint types layers unit ## the quick part of `make test`: under two minute
 test: check ## everything, with real libvirt, QEMU and Ceph
 	$(BIN)/pytest -m "slow or libvirt or ceph"
 
-demo: install ## a one-node cluster in the background, and a VM that really boots
-	@$(BIN)/python tools/demo.py start
+demo: install ## a one-node cluster in the background, and a VM that really boots; NODES=3 for three nodes on Ceph
+	@$(BIN)/python tools/demo.py start --nodes $(or $(NODES),1)
 
 demo-stop: ## remove everything that `make demo` made
 	@if [ -x $(BIN)/python ]; then $(BIN)/python tools/demo.py stop; else python3 tools/demo.py stop; fi
+
+lab: install ## machines, Ceph, libvirt and vcld in namespaces, in the background, to be broken on purpose; as root
+	@tools/lab start --nodes $(or $(NODES),3)
+
+lab-stop: ## remove everything that `make lab` made
+	@tools/lab stop
 
 clean: ## caches and build leftovers
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

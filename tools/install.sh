@@ -8,7 +8,7 @@ DEBIAN="python3 python3-venv python3-pip python3-libvirt python3-rados python3-r
  libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients
  qemu-system-x86 qemu-utils ovmf seabios ipxe-qemu busybox-static cpio kmod zstd xz-utils e2fsprogs xorriso
  libxml2-utils
- util-linux iproute2 ceph-common ceph-mon ceph-osd ceph-mgr"
+ util-linux iproute2 nftables openssl ceph-common ceph-mon ceph-osd ceph-mgr"
 
 other_distributions() {
   cat >&2 <<'LIST'
@@ -17,14 +17,16 @@ vcl needs these packages; install them and run the same command again.
   Gentoo (emerge):
     dev-lang/python dev-python/libvirt-python sys-cluster/ceph app-emulation/libvirt app-emulation/qemu
     sys-firmware/edk2-bin sys-apps/busybox app-arch/cpio dev-libs/libisoburn sys-kernel/gentoo-kernel-bin
+    net-firewall/nftables sys-apps/iproute2 dev-libs/openssl   (for the lab)
     (USE: app-emulation/libvirt "qemu virt-network", app-emulation/qemu "qemu_softmmu_targets_x86_64 vnc rbd",
      sys-apps/busybox "static")
   Fedora (dnf install):
     python3 python3-pip libvirt-daemon-kvm libvirt-client python3-libvirt python3-rados python3-rbd
     ceph-common ceph-mon ceph-osd ceph-mgr
-    qemu-system-x86-core qemu-img edk2-ovmf busybox cpio xorriso kernel-core
+    qemu-system-x86-core qemu-img edk2-ovmf busybox cpio xorriso kernel-core nftables iproute openssl
   Arch (pacman -S):
     python python-pip libvirt libvirt-python ceph qemu-base qemu-img edk2-ovmf busybox cpio libisoburn linux
+    nftables iproute2 openssl
 LIST
 }
 

@@ -1,4 +1,4 @@
-"""Whole nodes on the run's private libvirtd."""
+"""Whole nodes on the run's private libvirtd, and whole clusters."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+cluster = sys.modules["vcl_lab_cluster"]
 _fixtures = sys.modules["vcl_lab_fixtures"]
 lab_node = _fixtures.load("vcl_lab_node", Path(__file__).with_name("node.py"))
 
@@ -22,3 +23,10 @@ def node(tmp_path: Path, private_libvirtd: Any, guest_image: Any) -> Iterator[An
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def bare_lab() -> Iterator[Any]:
+    """Three machines with libvirtd and a Ceph, without vcld."""
+    with cluster.cluster_lab(cluster.LabSettings(vcld=False)) as lab:
+        yield lab

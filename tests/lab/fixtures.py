@@ -20,10 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def load(name: str, path: Path) -> ModuleType:
-    """A module that is a script of its own, not part of a package."""
+    """A module that is a script of its own, not part of a package; or a package, by its __init__.py."""
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    places = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=places)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -34,6 +35,7 @@ def load(name: str, path: Path) -> ModuleType:
 
 lab = load("vcl_lab_libvirtd", ROOT / "tests/lab/libvirtd.py")
 ceph_lab = load("vcl_lab_ceph", ROOT / "tests/lab/ceph.py")
+cluster = load("vcl_lab_cluster", ROOT / "tests/lab/cluster/__init__.py")
 guest_builder = load("vcl_guest_builder", ROOT / "tools/guest/build.py")
 
 

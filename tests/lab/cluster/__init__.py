@@ -11,7 +11,7 @@ from .faults import Faults, Way
 from .host import Address, Host
 from .lab import ClusterLab, cluster_lab, sweep
 from .node import Node
-from .processes import LabFailed
+from .processes import LabFailed, first_process, processes, until
 from .settings import LabSettings
 from .storage import Storage
 
@@ -26,5 +26,8 @@ __all__ = [
     "Storage",
     "Way",
     "cluster_lab",
+    "first_process",
+    "processes",
     "sweep",
+    "until",
 ]

@@ -46,7 +46,7 @@ class ClusterLab:
             Address(name=CEPH, ip=f"{NETWORK}.100")
         ]
         hosts = [Host(self.dir / each.name, each, self.switch, addresses) for each in addresses]
-        self.storage = Storage(hosts[-1])
+        self.storage = Storage(hosts[-1], used=self.settings.ceph)
         self.nodes = {host.name: Node(host, rank, self.settings) for rank, host in enumerate(hosts[:-1])}
         self.fault = Faults(self.switch, self.nodes, self.storage)
 
@@ -62,9 +62,10 @@ class ClusterLab:
             storage = workers.submit(self.storage.start)
             hosts = workers.submit(self._start_libvirtds, say)
             storage.result()
-            say("ceph", "one monitor, one manager, three OSDs in memory, cephx")
+            if self.settings.ceph:
+                say("ceph", "one monitor, one manager, three OSDs in memory, cephx")
             hosts.result()
-        for node in self.nodes.values():
+        for node in self.nodes.values() if self.settings.ceph else []:
             node.install(self.storage.fsid(), self.storage.monitors(), self.storage.keyrings())
         if self.settings.vcld:
             with ThreadPoolExecutor(len(self.nodes)) as workers:

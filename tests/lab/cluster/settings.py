@@ -13,10 +13,11 @@ MOST_NODES = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSettings:
-    """`nodes`: how many; `vcld`: whether it runs on them; `tls`: of the mesh; `config` is laid over what the
-    lab writes into each vcld.yaml, one level deep."""
+    """`nodes`: how many; `ceph`: whether it runs, which vcld needs; `vcld`: whether it runs on the nodes;
+    `tls`: of the mesh; `config` is laid over what the lab writes into each vcld.yaml, one level deep."""
 
     nodes: int = 3
+    ceph: bool = True
     vcld: bool = True
     tls: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)

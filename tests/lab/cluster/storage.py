@@ -15,21 +15,24 @@ DAEMONS = ("mon.a", "mgr.x", "osd.0", "osd.1", "osd.2")
 
 
 class Storage:
-    """tests/lab/ceph.py, run on a machine of the lab."""
+    """tests/lab/ceph.py, run on a machine of the lab; without `used` the machine has nothing to do."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, used: bool = True) -> None:
         self.host = host
+        self.used = used
         self.dir = host.dir / "c"
 
     def start(self) -> None:
         """The machine and the daemons that do not run; returns when the pools can be written to."""
         self.host.power_on()
-        self._ceph("start", "--mgr", "--address", self.host.address.ip)
+        if self.used:
+            self._ceph("start", "--mgr", "--address", self.host.address.ip)
 
     def stop(self) -> None:
         """Shut it down in order, OSDs first: what they hold is there when it is started again."""
-        self.end("osd.0", "osd.1", "osd.2")
-        self.end("mgr.x", "mon.a")
+        if self.used:
+            self.end("osd.0", "osd.1", "osd.2")
+            self.end("mgr.x", "mon.a")
 
     def freeze(self, *daemons: str) -> None:
         """SIGSTOP, by default for all OSDs: nothing is answered, nothing is lost."""
