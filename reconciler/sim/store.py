@@ -103,7 +103,8 @@ class MemoryCluster:
         """What `watch` would return at once."""
         if not self.compacted <= since <= self.revision:
             return Compacted(revision=self.revision)
-        events = tuple(event for entry in self._log if entry.revision > since for event in entry.events)
+        fresh = self._log[since - self.compacted :]
+        events = tuple(event for entry in fresh for event in entry.events)
         return Changes(events=events, revision=self.revision)
 
     def compact(self, upto: int) -> None:
@@ -112,9 +113,9 @@ class MemoryCluster:
         self._log = [entry for entry in self._log if entry.revision > self.compacted]
         self._txns = {id: revision for id, revision in self._txns.items() if revision > self.compacted}
 
-    def note(self, txn_id: str) -> None:
-        """The outcome of this id will be unknown; it cannot have committed before now."""
-        self._asked_at.setdefault(txn_id, self.revision)
+    def note(self, txn_id: str, since: int | None = None) -> None:
+        """The outcome of this id will be unknown; it cannot have committed before now (or `since`)."""
+        self._asked_at.setdefault(txn_id, self.revision if since is None else since)
 
     def postpone(self, txn: Txn) -> None:
         """Keep it for `land`."""
