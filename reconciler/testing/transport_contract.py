@@ -293,11 +293,12 @@ class TransportContract:
                 if mesh.transport("a").send("b", note(len(sent))):
                     sent.append(len(sent))
 
-            for step in range(60):
+            for step in range(20):
                 send_next()
-                if step == 20:
+                if step == 10:
                     await mesh.cut("a", "b")
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.01)
+            await self.is_in(mesh, "b", "a", LinkState.UNREACHABLE)
             await mesh.heal("a", "b")
             healed = len(sent)
 
