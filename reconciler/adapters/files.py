@@ -66,6 +66,28 @@ def write_durably(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     sync_directory(path.parent)
 
 
+def make_parents(root: Path, path: Path) -> None:
+    """Make the directories between `root`, which must be there, and the file `path`, durably."""
+    missing = []
+    parent = path.parent
+    while not parent.is_dir():
+        if parent == root or root not in parent.parents:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(root))
+        missing.append(parent)
+        parent = parent.parent
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o750, exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def holds(path: Path, data: bytes) -> bool:
+    """Whether a regular file with exactly these bytes is there."""
+    try:
+        return _found(path) == digest(data)
+    except FileNotFoundError:
+        return False
+
+
 def create(path: Path, data: bytes, *, mode: int) -> None:
     """Write a file that must not exist yet. Changed when it does; OSError leaves nothing behind."""
     temporary = _temporary(path, data, mode=mode, like=None)

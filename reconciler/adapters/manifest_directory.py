@@ -10,15 +10,23 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from reconciler.adapters.files import Changed, create, remove_checked, replace_checked, write_durably
+from reconciler.adapters.files import (
+    Changed,
+    create,
+    holds,
+    make_parents,
+    remove_checked,
+    replace_checked,
+    write_durably,
+)
 from reconciler.adapters.manifest_scan import Scanner
 from reconciler.adapters.manifest_watch import DirectoryWatch, MakeObserver, inotify_observer
-from reconciler.planning.manifest_apply import path_problem
+from reconciler.planning.manifest_apply import conflict_name, path_problem
 from reconciler.planning.manifest_marker import MARKER_FILE
 from reconciler.resources.errors import ConflictError, ManifestDirectoryError
 from reconciler.resources.scans import Scan
@@ -91,6 +99,10 @@ class LocalManifestDirectory:
         """See the port."""
         await self._change(path, lambda: self._remove(path, expect))
 
+    async def keep(self, path: str, data: bytes) -> str:
+        """See the port."""
+        return await self._change(path, lambda: self._keep(path, data))
+
     async def changes(self) -> AsyncIterator[None]:
         """Hints: a burst of events is one. Polls while the directory cannot be watched."""
         self._loop = asyncio.get_running_loop()
@@ -136,10 +148,10 @@ class LocalManifestDirectory:
         if loop is not None and not loop.is_closed():
             loop.call_soon_threadsafe(self._hint.set)
 
-    async def _change(self, path: str, work: Callable[[], None]) -> None:
+    async def _change(self, path: str, work: Callable[[], T]) -> T:
         """Run a change, and say in words what the file system objected to."""
         try:
-            await self._run(work, WRITE_SECONDS)
+            return await self._run(work, WRITE_SECONDS)
         except Changed as error:
             where = f"; bytes found beside it are in {error.kept.name}" if error.kept else ""
             raise ConflictError(
@@ -162,6 +174,7 @@ class LocalManifestDirectory:
     def _write(self, path: str, data: bytes, expect: str | None) -> None:
         target = self._target(path)
         if expect is None:
+            make_parents(Path(os.path.realpath(self.root)), target)
             create(target, data, mode=0o640)
         else:
             replace_checked(target, data, expect=expect, aside=lambda: self._aside(target))
@@ -171,6 +184,17 @@ class LocalManifestDirectory:
         if target.is_symlink():
             raise ConflictError(f"{path} is a link", cure="remove the link by hand")
         remove_checked(target, expect=expect, aside=lambda: self._aside(target))
+
+    def _keep(self, path: str, data: bytes) -> str:
+        target = self._target(path)
+        for kept in self._asides(target):
+            try:
+                if not holds(kept, data):
+                    create(kept, data, mode=0o640)
+            except Changed:
+                continue
+            return str(kept.relative_to(os.path.realpath(self.root)))
+        raise OSError(errno.EEXIST, "too many conflict files")
 
     def _target(self, path: str, *, follow: bool = True) -> Path:
         """The real file: a link inside the directory keeps being one, and what it leads to is changed."""
@@ -186,12 +210,14 @@ class LocalManifestDirectory:
 
     def _aside(self, target: Path) -> Path:
         """A free name for bytes that cannot stay: `web.conflict-NODE.yaml`, which is not followed."""
-        for number in range(1, 1000):
-            more = "" if number == 1 else f"-{number}"
-            candidate = target.with_name(f"{target.stem}.conflict-{self._node}{more}{target.suffix}")
-            if not candidate.exists():
+        for candidate in self._asides(target):
+            if not os.path.lexists(candidate):
                 return candidate
         raise OSError(errno.EEXIST, "too many conflict files")
+
+    def _asides(self, target: Path) -> Iterator[Path]:
+        for number in range(1, 1000):
+            yield target.with_name(conflict_name(target.name, self._node, number))
 
 
 def _explain(path: str, error: OSError) -> ManifestDirectoryError:

@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.adapters.files import TEMPORARY, digest
-from reconciler.planning.manifest_apply import counts
+from reconciler.planning.manifest_apply import MAX_DEPTH, counts, keeps_conflict
 from reconciler.planning.manifest_marker import MARKER_FILE
 from reconciler.resources import keys
 from reconciler.resources.manifesttext import MAX_BYTES
 from reconciler.resources.scans import ManifestFile, Scan
 from reconciler.resources.transactions import MAX_KEY
 
-MAX_DEPTH = 16
 RACY_NANOSECONDS = 2_000_000_000
 """A file changed so recently can change again without its times showing it: it is read once more."""
 
@@ -46,6 +45,7 @@ class _Finding:
     files: list[ManifestFile] = field(default_factory=list)
     ignored: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    conflicts: list[str] = field(default_factory=list)
     git_busy: bool = False
 
 
@@ -74,6 +74,7 @@ class Scanner:
             problem="; ".join(found.problems[:3]),
             ignored=dict(sorted(found.ignored.items())),
             git_busy=found.git_busy,
+            conflicts=tuple(sorted(found.conflicts)),
         )
 
     def _marker(self, found: _Finding) -> str:
@@ -119,6 +120,8 @@ class Scanner:
                     self._walk(entry.path, f"{path}/", depth + 1, found, known)
             elif counts(entry.name) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 self._entry(entry, path, found, known)
+            elif keeps_conflict(entry.name):
+                found.conflicts.append(_shown(path))
 
     def _entry(self, entry: os.DirEntry[str], path: str, found: _Finding, known: dict[str, _Known]) -> None:
         why = _unusable_name(path)

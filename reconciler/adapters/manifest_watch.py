@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 
-from reconciler.planning.manifest_apply import counts
+from reconciler.planning.manifest_apply import counts, keeps_conflict
 from reconciler.planning.manifest_marker import MARKER_FILE
 
 if TYPE_CHECKING:
@@ -115,4 +115,4 @@ class _Handler(FileSystemEventHandler):
             return False
         if event.is_directory:
             return event.event_type != "modified" and (inside == "." or not name.startswith("."))
-        return counts(name) or name == MARKER_FILE
+        return counts(name) or keeps_conflict(name) or name == MARKER_FILE

@@ -31,6 +31,11 @@ from reconciler.resources.kinds import Kind, find_kind
 from reconciler.resources.problems import Problem
 from reconciler.resources.records import SpecRecord
 
+_MEANWHILE = (
+    "somebody saved it on another node at the same time, and that counts; what you applied is kept beside it "
+    "as a conflict file"
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Taken:
@@ -137,6 +142,7 @@ class Manifests:
                 raise
             self._sync.wake()
             await self._sync.round()
+            self._require_begun(key)
 
     async def files(self) -> tuple[FileReport, ...]:
         """See the port: what the last look found."""
@@ -241,10 +247,11 @@ class Manifests:
         followed = []
         for one in taken:
             held = stored.get(one.path or "")
-            if one.error is None and (held is None or held.digest != one.parsed.digest):
-                verdict = verdicts.get(one.path or "")
+            verdict = verdicts.get(one.path or "")
+            there = held is not None and held.digest == one.parsed.digest
+            if one.error is None and not (there and verdict and verdict.standing is Standing.GOOD):
                 why = next(iter(verdict.problems), verdict.waiting) if verdict else ""
-                why = why or "somebody changed it meanwhile"
+                why = why or _MEANWHILE
                 one = replace(one, error=f"it is written to {one.path}, but not taken yet: {why}")
             followed.append(one)
         return followed
@@ -285,6 +292,16 @@ class Manifests:
                     f"{file.path}, which defines {key}, is not valid: {first}",
                     cure="repair the file, or remove it; then delete the object again",
                 )
+
+    def _require_begun(self, key: ObjectKey) -> None:
+        """The file may have been saved on another node at the same time: that edit survives."""
+        stored = self._sync.reader.store().objects.get(key)
+        if stored is not None and not stored.terminating:
+            self._sync.withdraw(key)
+            raise ConflictError(
+                f"{key} was not deleted: its manifest was changed meanwhile, here or on another node",
+                cure="look at it, and delete it again",
+            )
 
     async def _purge(self, key: ObjectKey, record: SpecRecord, revision: int, purge: bool) -> None:
         """`--purge` for an object whose deletion has begun without it."""

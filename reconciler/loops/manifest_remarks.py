@@ -67,6 +67,8 @@ class CrossChecker:
         for kind in (Kind.NODE, Kind.STORAGE_POOL):  # these may exist without a manifest
             reported = keys.node_status(kind, "")
             names[kind] |= {item.key.removeprefix(reported) for item in self._views.cache.prefix(reported)}
+        members = self._views.cache.prefix(keys.MEMBERS)
+        names[Kind.NODE] |= {item.key.removeprefix(keys.MEMBERS) for item in members}
         for kind, builtin in self._builtin.names.items():
             names[kind] |= builtin
         return replace(self._builtin, names={kind: frozenset(found) for kind, found in names.items()})

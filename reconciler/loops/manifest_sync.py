@@ -1,8 +1,9 @@
-"""The loop that follows the manifest directory: what is written there becomes records in the store.
+"""The loop that follows the manifest directory: what is written there becomes records in the store, and what
+other nodes wrote comes into the directory.
 
-Hints only make it look sooner; every look is a full scan, and what is written was planned from that scan and
-compares the revisions it was planned on. When the directory is not there, or not the right one, or the store
-does not answer, nothing changes, the reason is kept in `status`, and it goes on by itself.
+Hints only make it look sooner; every look is a full scan merged with the whole store, and what is written was
+planned from that and compares the revisions it was planned on. When the directory is not there, or not the
+right one, or the store does not answer, nothing changes, `status` says why, and it goes on by itself.
 """
 
 from __future__ import annotations
@@ -10,19 +11,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.loops.manifest_memory import SyncMemory
+from reconciler.loops.manifest_pull import Pulled, Puller
 from reconciler.loops.manifest_reader import ManifestReader
 from reconciler.loops.manifest_remarks import CrossChecker
+from reconciler.loops.manifest_report import RecordEvent, Round, SyncReporter, SyncStatus, no_event
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
+from reconciler.planning.manifest_base import update_base
 from reconciler.planning.manifest_marker import Adopt, Create, Known, Refuse, judge_marker
+from reconciler.planning.manifest_merge import Merge, merge
 from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.manifest_sync import BATCH_FILES, plan_sync
 from reconciler.planning.manifest_values import (
     Absences,
     Asked,
-    FileVerdict,
     Held,
     Moment,
     ObjectKey,
@@ -43,13 +49,19 @@ log = logging.getLogger(__name__)
 
 RESCAN_SECONDS = 30.0
 RETRY_SECONDS = 1.0
+BLOCKED_SECONDS = 5.0
+"""How long until a file that could not be written is tried again."""
 SCAN_SECONDS = 10.0
 ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPorts:
-    """What the loop works with. `builtin`: what exists without a manifest, for checks of references."""
+    """What the loop works with. `builtin`: what exists without a manifest, for checks of references.
+
+    `is_master`: whether this node writes the objects' manifest status now; one node does, since all would
+    write the same. `event` tells of what concerns this `node` alone.
+    """
 
     directory: ManifestDirectory
     bases: BaseStore
@@ -59,27 +71,22 @@ class SyncPorts:
     ids: Ids
     parse: ParseFile
     builtin: KnownObjects = field(default_factory=KnownObjects)
+    node: str = ""
+    is_master: Callable[[], bool] = lambda: True
+    event: RecordEvent = no_event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncStatus:
-    """What the loop says of itself. `problem`: why the directory is not followed, or deletions wait."""
-
-    problem: str = ""
-    files: int = 0
-    invalid: tuple[str, ...] = ()
-    waiting: tuple[str, ...] = ()
-    ignored: dict[str, str] = field(default_factory=dict)
-    held: str = ""
-    scanned: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """One look at the directory and what came of it."""
+class _Look:
+    """What one look saw, and what it changed in the directory."""
 
     view: SyncView
-    plan: SyncPlan
+    merged: Merge
+    pulled: Pulled
+
+    @property
+    def unwritten(self) -> dict[str, str]:
+        return {**self.merged.blocked, **self.pulled.failed}
 
 
 class ManifestSync:
@@ -89,18 +96,17 @@ class ManifestSync:
         self.ports = ports
         self.reader = ManifestReader(ports.parse, ports.views)
         self.checker = CrossChecker(ports.builtin, ports.views)
+        self._puller = Puller(ports.directory, ports.clock)
+        self._memory = SyncMemory(ports.bases, ports.views)
+        self._reporter = SyncReporter(ports.node, ports.event)
         self.lock = asyncio.Lock()
         self.held: Held | None = None
         self.last: Round | None = None
-        self._base: Base | None = None
         self._absences = Absences()
         self._deletions: dict[ObjectKey, bool] = {}
         self._confirmed: frozenset[str] = frozenset()
         self._wake = asyncio.Event()
-        self._unsaved = False
         self._refusal = ""
-        self._problem = ""
-        self._said: dict[str, str] = {}
 
     async def step(self) -> float:
         """Look once; the answer is when to look again, in monotonic seconds."""
@@ -108,7 +114,7 @@ class ManifestSync:
             try:
                 return await self.round()
             except VclError as error:
-                self._report(str(error))
+                self._reporter.report(str(error))
                 return self.ports.clock.monotonic() + RETRY_SECONDS
 
     async def run(self) -> None:
@@ -129,34 +135,38 @@ class ManifestSync:
 
     async def round(self) -> float:
         """As `step`, for callers that hold `lock`. Raises StoreError and ManifestDirectoryError."""
-        if self.ports.views.cache.get(keys.SCHEMA) is None:
-            self._report("the store is not ready yet")
-            return self.ports.clock.monotonic() + RETRY_SECONDS
+        await self._begin()
         now = self.ports.clock.monotonic()
         scan = await self._scan()
         batch = BATCH_FILES
         for _ in range(ATTEMPTS):
-            view = await self._view(scan)
-            plan = plan_sync(view, batch=batch)
-            self.last = Round(view=view, plan=plan)
+            look = await self._look(scan)
+            plan = plan_sync(look.view, batch=batch)
+            self.last = Round(view=look.view, plan=plan, unwritten=look.unwritten)
+            self._reporter.conflicts(look.pulled.conflicts, plan)
             if await self._commit(plan):
-                deadline = self._after(view, plan)
-                return deadline if not await self._remark(view, plan) else now
+                deadline = self._after(look, plan)
+                return deadline if not await self._remark(look.view, plan) else now
+            if look.pulled.changed:
+                return now  # the scan is not true any more
             batch = 1
         raise ConflictError("others keep changing the same objects in the store; trying again")
 
     async def look(self) -> SyncView:
-        """A fresh view without writing anything. ManifestDirectoryError when the directory is not the one
-        that this node knows, so that nothing may be written there either."""
-        if self.ports.views.cache.get(keys.SCHEMA) is None:
-            raise ManifestDirectoryError("the store is not ready yet", cure="try again in a moment")
-        view = await self._view(await self._scan())
-        if not view.ours:
+        """A fresh view, with what other nodes saved brought in, and nothing written to the store.
+        ManifestDirectoryError when the directory is not the one that this node knows, so that nothing may be
+        written there either."""
+        await self._begin()
+        look = await self._look(await self._scan())
+        if look.pulled.changed:
+            look = await self._look(await self._scan())
+        if not look.view.ours:
             raise ManifestDirectoryError(
                 "the manifest directory is not followed: "
-                + (self._refusal or view.scan.problem or "it is not the one that the node knows")
+                + (self._refusal or look.view.scan.problem or "it is not the one that the node knows")
             )
-        return view
+        await self._memory.keep(update_base(look.view, (), ()))
+        return look.view
 
     def ask_deletion(self, key: ObjectKey, *, purge: bool) -> None:
         """A person deletes this object: its absence needs no further proof."""
@@ -180,68 +190,81 @@ class ManifestSync:
 
     def status(self) -> SyncStatus:
         """What is going on, for people."""
-        if self.last is None:
-            return SyncStatus(problem=self._problem)
-        view, plan = self.last.view, self.last.plan
-        bad = (Standing.BROKEN, Standing.CLASHING)
-        return SyncStatus(
-            problem=self._problem,
-            files=len(view.files),
-            invalid=tuple(verdict.path for verdict in plan.verdicts if verdict.standing in bad),
-            waiting=tuple(
-                f"{verdict.path}: {verdict.waiting}" for verdict in plan.verdicts if verdict.waiting
-            ),
-            ignored=dict(view.scan.ignored),
-            held=self.held.reason if self.held else "",
-            scanned=view.moment.wall,
-        )
+        return self._reporter.status(self.last)
+
+    async def _begin(self) -> None:
+        """ManifestDirectoryError when the store cannot be worked with."""
+        if self.ports.views.cache.get(keys.SCHEMA) is None:
+            raise ManifestDirectoryError("the store is not ready yet")
+        await self._memory.begin()
+        if self._memory.doubt:
+            raise ManifestDirectoryError(self._memory.doubt)
 
     async def _scan(self) -> Scan:
         """Scan, and settle whether it is the right directory."""
         directory = self.ports.directory
         scan = await directory.scan(timeout=SCAN_SECONDS)
-        if self._base is None:
-            self._base = await self.ports.bases.load()
         self._refusal = ""
-        match judge_marker(scan, self._base, self.reader.store().files):
+        match judge_marker(scan, self._memory.base, self.reader.store().files):
             case Known():
                 pass
             case Adopt(marker=marker):
-                await self._save(Base(marker=marker))
+                await self._memory.keep(Base(marker=marker, cluster=self._memory.base.cluster))
             case Create(marker=marker):
                 marker = marker or self.ports.ids.uuid()
                 await directory.initialise(marker)
                 log.info("manifests: the directory is now marked as %s", marker)
-                if marker != self._base.marker:
-                    await self._save(Base(marker=marker))
+                if marker != self._memory.base.marker:
+                    await self._memory.keep(Base(marker=marker, cluster=self._memory.base.cluster))
                 scan = await directory.scan(timeout=SCAN_SECONDS)
             case Refuse(problem=problem):
                 self._refusal = problem
         return scan
 
-    async def _view(self, scan: Scan) -> SyncView:
+    async def _look(self, scan: Scan) -> _Look:
+        """Merge the scan with the store, and bring the directory to what came of it."""
         now = self.ports.clock.monotonic()
-        files = await self.reader.files(scan, now)
-        return SyncView(
+        store, ages = self.reader.store(), self.reader.ages(scan, now)
+        base = self._memory.base
+        ours = bool(scan.marker) and scan.marker == base.marker
+        wait = scan.git_busy or not self.ports.views.cache.healthy
+        merged = merge(scan, store.files if ours else {}, base if ours else Base(), ages, wait=wait)
+        contents = self.reader.contents(merged.steps)
+        files = await self.reader.files(scan, merged.sides, now)
+        pulled = await self._pull(merged, contents, scan)
+        view = SyncView(
             scan=scan,
             files=files,
-            store=self.reader.store(),
-            base=self._base or Base(),
+            store=store,
+            base=self._memory.base,
             absences=self._absences,
             moment=Moment(monotonic=now, wall=self.ports.clock.wall(), seed=self.ports.ids.uuid()),
             asked=Asked(deletions=dict(self._deletions), confirmed=self._confirmed),
             remarks=self.checker.remarks,
+            foreign=merged.foreign,
+            master=self.ports.is_master(),
         )
+        return _Look(view=view, merged=merged, pulled=pulled)
+
+    async def _pull(self, merged: Merge, contents: Mapping[str, bytes], scan: Scan) -> Pulled:
+        if not merged.steps:
+            return Pulled()
+        await self._memory.keep(merged.base)
+        pulled = await self._puller.carry_out(merged.steps, contents, scan)
+        for path in pulled.removed:
+            self._memory.forget(path)
+        return pulled
 
     async def _remark(self, view: SyncView, plan: SyncPlan) -> bool:
         """Check what was taken against each other; True when there is something new to tell."""
+        if not view.master:
+            return False
         good = {verdict.path for verdict in plan.verdicts if verdict.standing is Standing.GOOD}
         return await self.checker.refresh([file for file in view.files if file.path in good])
 
     async def _commit(self, plan: SyncPlan) -> bool:
         """Write the plan; False when it was decided on a copy of the store that was too old."""
-        if plan.base != self._base or self._unsaved:
-            await self._save(plan.base)
+        await self._memory.keep(plan.base)
         for write in (*plan.writes, *plan.statuses):
             if not await self._write(write):
                 return False
@@ -254,7 +277,7 @@ class ManifestSync:
         lost = conflicts(result)
         if lost:
             log.info("manifests: %s changed meanwhile, deciding again", ", ".join(lost[:3]))
-            await self._catch_up()
+            await self._catch_up(write, lost)
             return False
         for reason in write.reasons:
             log.info("manifests: %s", reason)
@@ -265,26 +288,16 @@ class ManifestSync:
         if not await self._write(Write(compares={key: revision}, puts={key: dump(record)})):
             raise ConflictError("the object changed meanwhile", cure="try again")
 
-    async def _catch_up(self) -> None:
-        """Let the copy of the store see what it lost against."""
+    async def _catch_up(self, write: Write, lost: Iterable[str]) -> None:
+        """Let the copy of the store see what a write lost against."""
         cache = self.ports.views.cache
+        expected = {key: write.compares[key] for key in lost if key in write.compares}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(RETRY_SECONDS):
-                await cache.wait_for(cache.revision + 1)
+                while all(cache.revision_of(key) == revision for key, revision in expected.items()):
+                    await cache.wait_for(cache.revision + 1)
 
-    async def _save(self, base: Base) -> None:
-        """Remember what this node has. Failing costs nothing but caution after a restart: go on."""
-        self._base = base
-        try:
-            await self.ports.bases.save(base)
-        except ManifestDirectoryError as error:
-            if not self._unsaved:
-                log.warning("manifests: %s", error)
-            self._unsaved = True
-        else:
-            self._unsaved = False
-
-    def _after(self, view: SyncView, plan: SyncPlan) -> float:
+    def _after(self, look: _Look, plan: SyncPlan) -> float:
         """Keep what the next look needs, tell what changed, and say when to look again."""
         self._absences = plan.absences
         self.held = plan.held
@@ -296,52 +309,32 @@ class ManifestSync:
         }
         if not plan.held and not plan.absences.objects:
             self._confirmed = frozenset()
-        self._report(self._refusal or plan.problem)
-        self._tell(view, plan)
-        now = self.ports.clock.monotonic()
-        if plan.again is not None:
-            return now + plan.again
-        if not view.ours or not view.trusted:
-            return now + RETRY_SECONDS
-        return now + RESCAN_SECONDS * (0.9 + 0.2 * self.ports.ids.jitter())
+        self._reporter.report(self._refusal or plan.problem)
+        if self.last is not None:
+            self._reporter.tell(self.last)
+        return self.ports.clock.monotonic() + self._pause(look, plan)
 
-    def _report(self, problem: str) -> None:
-        if problem != self._problem:
-            if problem:
-                log.warning("manifests: %s", problem)
-            else:
-                log.info("manifests: the directory is followed")
-        self._problem = problem
-
-    def _tell(self, view: SyncView, plan: SyncPlan) -> None:
-        """Log each file's transitions, and what is held, once."""
-        said = {f"file {verdict.path}": _line(verdict) for verdict in plan.verdicts}
-        said |= {f"file {path}": f"{path} is left alone: it {why}" for path, why in view.scan.ignored.items()}
-        if plan.held:
-            said["held"] = plan.held.reason
-        for key in sorted(said.keys() | self._said.keys()):
-            before, now = self._said.get(key, ""), said.get(key, "")
-            if now and now != before:
-                log.warning("manifests: %s", now)
-            elif before and not now and key.startswith("file "):
-                log.info("manifests: %s is as it should be again, or gone", key.removeprefix("file "))
-        self._said = {key: text for key, text in said.items() if text}
+    def _pause(self, look: _Look, plan: SyncPlan) -> float:
+        """Seconds until the next look, unless something happens before."""
+        if look.pulled.changed:
+            return 0.0
+        waits = [seconds for seconds in (plan.again, look.merged.again) if seconds is not None]
+        if not look.view.ours or not look.view.trusted or look.merged.waiting:
+            waits.append(RETRY_SECONDS)
+        if look.pulled.failed:
+            waits.append(BLOCKED_SECONDS)
+        return min(waits) if waits else RESCAN_SECONDS * (0.9 + 0.2 * self.ports.ids.jitter())
 
     async def _listen(self) -> None:
         async for _ in self.ports.directory.changes():
             self.wake()
 
     def _store_changed(self, changed: frozenset[str]) -> None:
-        """A file that waits for an object to be gone is looked at as soon as it is."""
+        """Look when another node saved a file, when this node may have become master, and, for a file that
+        waits for an object to be gone, when an object has changed."""
         waiting = self.last is not None and any(
             verdict.standing is Standing.WAITING for verdict in self.last.plan.verdicts
         )
-        if (waiting and any(key.startswith(keys.SPECS) for key in changed)) or keys.SCHEMA in changed:
+        prefixes = (keys.MANIFESTS, keys.SPECS) if waiting else keys.MANIFESTS
+        if any(key.startswith(prefixes) or key in (keys.SCHEMA, keys.EPOCH) for key in changed):
             self.wake()
-
-
-def _line(verdict: FileVerdict) -> str:
-    if verdict.standing in (Standing.BROKEN, Standing.CLASHING):
-        more = f" (and {len(verdict.problems) - 1} more)" if len(verdict.problems) > 1 else ""
-        return f"not taken: {verdict.problems[0].splitlines()[0]}{more}"
-    return f"{verdict.path} waits: {verdict.waiting}" if verdict.waiting else ""

@@ -13,7 +13,14 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from reconciler.planning.manifest_values import FileView, Manifest, ObjectKey, StoreView
+from reconciler.resources import keys
+from reconciler.resources.manifesttext import MAX_BYTES
 from reconciler.resources.records import dump
+
+MAX_DEPTH = 16
+"""Directories that a manifest may be nested in."""
+MAX_NAME = 255
+"""Bytes that a file's name has at most."""
 
 SUFFIXES = (".yaml", ".yml", ".json")
 
@@ -139,6 +146,37 @@ def path_problem(path: str) -> str:
     if not counts(parts[-1]):
         return f"{path!r}: only *.yaml, *.yml and *.json are followed, and no *.conflict-* files"
     return ""
+
+
+def conflict_name(name: str, node: str, number: int) -> str:
+    """What a file is called that keeps what lost against `name` on a node: `web.conflict-r1.yaml`, then
+    `web.conflict-r1-2.yaml`. A name of 255 bytes is cut to make room."""
+    stem, dot, suffix = name.rpartition(".")
+    more = f".conflict-{node}{'' if number == 1 else f'-{number}'}{dot}{suffix}"
+    while len(f"{stem}{more}".encode(errors="surrogateescape")) > MAX_NAME:
+        stem = stem[:-1]
+    return stem + more
+
+
+def keeps_conflict(name: str) -> bool:
+    """Whether a file of this name was made by `conflict_name`."""
+    return ".conflict-" in name and name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def stored_problem(key: str, size: int) -> str:
+    """Why a file of the store, of `size` bytes, can be in no directory, or nothing: another version of vcl,
+    or somebody by hand, may have written it."""
+    path = keys.manifest_path(key)
+    problem = path_problem(path)
+    if problem:
+        return problem
+    if keys.manifest(path) != key:
+        return f"{path!r} is not how vcl writes this path in the store"
+    if path.count("/") > MAX_DEPTH:
+        return f"{path!r} is nested deeper than {MAX_DEPTH} directories"
+    if any(len(part.encode()) > MAX_NAME for part in path.split("/")):
+        return f"{path!r} has a name of more than {MAX_NAME} bytes"
+    return f"{path!r} is larger than a manifest may be" if size > MAX_BYTES else ""
 
 
 def counts(name: str) -> bool:

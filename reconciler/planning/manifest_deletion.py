@@ -94,6 +94,13 @@ def _kept(key: ObjectKey, view: SyncView, standings: Standings) -> str | None:
     path = view.store.objects[key].record.source.path
     if key in standings.mentioned:
         return f"{path} no longer defines it, and {standings.mentioned[key]}, which is not valid, may do"
+    if any(file.path == path for file in view.files):
+        if path in view.base.mine:
+            return None
+        return (
+            f"{path} no longer defines it; the node on which it was taken out deletes it, and if that node "
+            "does not come back, vcl delete does"
+        )
     if not _materialised(path, view):
         return (
             f"its file {path} is missing, but this node never had that file in this directory, so it is no "

@@ -1,7 +1,9 @@
 """Is this the directory that the node knows? A marker file with an id answers (SAFETY rule 19).
 
 An unmounted or exchanged directory looks like one whose files were all deleted. So nothing is read from a
-directory without the marker, and the marker is made only when no file that the store knows would be missing.
+directory without the marker, and a lost marker is made again only when no file that the store knows is
+missing. A directory that the node sees for the first time is filled from the store: as long as the node
+remembers nothing of it, nothing that is missing in it can be taken for deleted.
 """
 
 from __future__ import annotations
@@ -63,16 +65,26 @@ def judge_marker(scan: Scan, base: Base, stored: Mapping[str, StoredFile]) -> De
         return Refuse(problem=scan.problem or "the directory cannot be read")
     digests = {file.path: file.digest for file in scan.files}
     missing = sorted(path for path in stored if path not in digests)
-    if not base.marker and not missing:
+    if not base.marker:
         return Create()
-    if base.marker and stored and all(digests.get(path) == file.digest for path, file in stored.items()):
+    if base.marker and stored and _familiar(digests, base, stored):
         return Create(marker=base.marker)
-    marker = base.marker or "any id"
     return Refuse(
         problem=(
             f"the file {MARKER_FILE} is missing{_lacks(missing)}, so this may be the wrong directory (is it "
-            f"mounted?), and nothing in it is followed; if it is the right one, write {marker} into that file"
+            f"mounted?), and nothing in it is followed; if it is the right one, write {base.marker} into "
+            "that file"
         )
+    )
+
+
+def _familiar(digests: Mapping[str, str], base: Base, stored: Mapping[str, StoredFile]) -> bool:
+    """Whether every file that this node knows is there, as it knows it."""
+    if all(digests.get(path) == file.digest for path, file in stored.items()):
+        return True
+    known = {path: (*base.files.get(path, ()), *base.taken.get(path, ())) for path in stored}
+    return any(known.values()) and all(
+        digests.get(path) in (*seen, stored[path].digest) for path, seen in known.items() if seen
     )
 
 

@@ -10,22 +10,24 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from reconciler.planning.admission import admit, settle_intent
+from reconciler.planning.manifest_base import update_base
 from reconciler.planning.manifest_deletion import Deletions, note_absences, plan_deletions
 from reconciler.planning.manifest_standing import Standings, judge, owned_by_path
 from reconciler.planning.manifest_values import (
     SETTLE_SECONDS,
     Absences,
+    FileVerdict,
     FileView,
     Manifest,
     ObjectKey,
     Standing,
+    StoredObject,
     SyncPlan,
     SyncView,
     Write,
 )
 from reconciler.resources import keys
 from reconciler.resources.records import SpecRecord, dump
-from reconciler.resources.scans import Base
 from reconciler.resources.status import ManifestStatus
 
 BATCH_FILES = 50
@@ -43,13 +45,16 @@ def plan_sync(view: SyncView, *, batch: int = BATCH_FILES) -> SyncPlan:
     absences = note_absences(view, standings)
     deletions = plan_deletions(view, standings, absences)
     good = [file for file in view.files if standings.verdicts[file.path].standing is Standing.GOOD]
-    takes = (write for file in good if (write := _take(file, view)) is not None)
+    blocked = [file for file in view.files if _shown(file, standings.verdicts[file.path], view)]
+    takes = [write for file in good if (write := _take(file, view)) is not None]
+    takes += [write for file in blocked if (write := _show(file, view)) is not None]
+    statuses = _statuses(view, standings, deletions) if view.master else ()
     return SyncPlan(
         writes=_batches((*takes, *deletions.writes), batch),
-        statuses=_batches(_statuses(view, standings, deletions), batch),
+        statuses=_batches(statuses, batch),
         verdicts=tuple(standings.verdicts[file.path] for file in view.files),
         absences=absences,
-        base=_base(view, good),
+        base=update_base(view, [file.path for file in (*good, *blocked)], deletions.writes),
         held=deletions.held,
         again=_again(view, standings, deletions),
         problem=_problem(view),
@@ -67,19 +72,38 @@ def _problem(view: SyncView) -> str:
     return ""
 
 
+def _shown(file: FileView, verdict: FileVerdict, view: SyncView) -> bool:
+    """Whether the other nodes are to have a file's bytes although nothing is taken from it: every directory
+    is the same. One whose objects are on their way from another file comes with them."""
+    match verdict.standing:
+        case Standing.BROKEN | Standing.CLASHING:
+            return file.data is not None
+        case Standing.WAITING:
+            olds = (view.store.objects.get(manifest.key) for manifest in file.manifests)
+            return any(old is not None and old.terminating for old in olds)
+        case _:
+            return False
+
+
+def _show(file: FileView, view: SyncView) -> Write | None:
+    """The write that brings a file's bytes into the store, and nothing else."""
+    stored = view.store.files.get(file.path)
+    if file.data is None or (stored is not None and stored.digest == file.digest):
+        return None
+    key = keys.manifest(file.path)
+    return Write(compares={key: stored.revision if stored else 0}, puts={key: file.data})
+
+
 def _take(file: FileView, view: SyncView) -> Write | None:
     """The write that brings a good file into the store, or None when it is there already."""
     stored = view.store.files.get(file.path)
+    same = stored is not None and stored.digest == file.digest
     before = {
         manifest.key: old
         for manifest in file.manifests
         if (old := view.store.objects.get(manifest.key)) is not None
     }
-    same = stored is not None and stored.digest == file.digest
-    if same and all(
-        manifest.key in before and before[manifest.key].record.source.path == file.path
-        for manifest in file.manifests
-    ):
+    if same and all(_derived(before.get(manifest.key), file) for manifest in file.manifests):
         return None
     key = keys.manifest(file.path)
     write = Write(compares={key: stored.revision if stored else 0})
@@ -87,14 +111,23 @@ def _take(file: FileView, view: SyncView) -> Write | None:
         write = replace(write, puts={key: file.data})
     for manifest in file.manifests:
         old = before.get(manifest.key)
-        write = _take_object(write, manifest, file.path, old.record if old else None, view)
+        write = _take_object(write, manifest, file, old.record if old else None, view)
     return write
 
 
+def _derived(stored: StoredObject | None, file: FileView) -> bool:
+    """Whether the store's object was made from these bytes. The bytes alone do not say so: they may have come
+    while the file was blocked."""
+    if stored is None or stored.record.source.path != file.path:
+        return False
+    return stored.record.source.digest in ("", file.digest)
+
+
 def _take_object(
-    write: Write, manifest: Manifest, path: str, before: SpecRecord | None, view: SyncView
+    write: Write, manifest: Manifest, file: FileView, before: SpecRecord | None, view: SyncView
 ) -> Write:
-    after = admit(manifest, path, before, view.moment)
+    after = admit(manifest, file.path, before, view.moment)
+    after = replace(after, source=replace(after.source, digest=file.digest))
     key = keys.spec(manifest.key.kind, manifest.key.name)
     stored = view.store.objects.get(manifest.key)
     compares = {**write.compares, key: stored.revision if stored else 0}
@@ -153,22 +186,6 @@ def _join(writes: list[Write]) -> Write:
         deletes |= write.deletes
     reasons = tuple(reason for write in writes for reason in write.reasons)
     return Write(compares=compares, puts=puts, deletes=frozenset(deletes), reasons=reasons)
-
-
-def _base(view: SyncView, good: list[FileView]) -> Base:
-    """What this node will have given to the store: saved *before* the writes, so that a crash between the
-    two cannot make a later deletion look like a file that was never here."""
-    present = {file.path for file in view.files}
-    files = {
-        path: digests
-        for path, digests in view.base.files.items()
-        if path in present or path in view.store.files
-    }
-    for file in good:
-        stored = view.store.files.get(file.path)
-        known = tuple(d for d in files.get(file.path, ()) if stored is not None and d == stored.digest)
-        files[file.path] = known if file.digest in known else (*known, file.digest)
-    return Base(marker=view.base.marker, files=files)
 
 
 def _again(view: SyncView, standings: Standings, deletions: Deletions) -> float | None:

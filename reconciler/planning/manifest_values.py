@@ -145,8 +145,11 @@ class Absences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncView:
-    """Everything a sync is decided from. `files` are the scan's, parsed, sorted by path; `remarks`: what
-    valid objects get wrong together."""
+    """Everything a sync is decided from. `files` are those that count, parsed, sorted by path: the scan's,
+    and the store's for the paths in `foreign`, which the directory does not have like that (yet).
+
+    `remarks`: what valid objects get wrong together. `master`: whether this node tells objects of them.
+    """
 
     scan: Scan
     files: tuple[FileView, ...]
@@ -156,6 +159,8 @@ class SyncView:
     moment: Moment
     asked: Asked = field(default_factory=Asked)
     remarks: Mapping[ObjectKey, tuple[Remark, ...]] = field(default_factory=dict)
+    foreign: frozenset[str] = frozenset()
+    master: bool = True
 
     @property
     def ours(self) -> bool:

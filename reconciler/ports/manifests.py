@@ -23,12 +23,18 @@ class ManifestDirectory(Protocol):
 
     async def write(self, path: str, data: bytes, *, expect: str | None) -> None:
         """Replace (or, with `expect` None, create) a file whose digest is `expect`, atomically and durably.
+        Directories on the way to a new file are made.
         ConflictError when it holds something else by then: its bytes stay. ManifestDirectoryError when it
         cannot be written (full, read-only, no such directory): the old file stays whole."""
         ...
 
     async def remove(self, path: str, *, expect: str) -> None:
         """Remove a file whose digest is `expect`; ConflictError otherwise."""
+        ...
+
+    async def keep(self, path: str, data: bytes) -> str:
+        """Keep bytes that lost against others beside the file `path`, durably, in a conflict file that is
+        not followed; the answer is its path. Never replaces a file; the same bytes are kept once."""
         ...
 
     def changes(self) -> AsyncIterator[None]:

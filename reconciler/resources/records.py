@@ -78,10 +78,12 @@ class ObjectMeta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """Where the object was read from: a path relative to the manifest directory, and its first line."""
+    """Where the object was read from: a path relative to the manifest directory, its first line, and the
+    digest of the file's bytes (empty in records of versions that did not note it)."""
 
     path: str
     line: int = 1
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,6 +24,7 @@ class Scan:
     `marker`: the directory's id, empty when it has none. `problem`: why it is not complete.
     `ignored`: entries with a manifest's name that are not taken, path -> why (a FIFO, a link that leads out).
     `git_busy`: a `.git/index.lock` exists, so absences do not count (SAFETY rule 19).
+    `conflicts`: the `NAME.conflict-NODE.yaml` files that are there, until a person has looked at them.
     """
 
     files: tuple[ManifestFile, ...] = ()
@@ -32,15 +33,23 @@ class Scan:
     problem: str = ""
     ignored: Mapping[str, str] = field(default_factory=dict)
     git_busy: bool = False
+    conflicts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
     """What this node itself saw in the directory with this `marker`, kept on the node (SAFETY rule 19).
 
-    `files`: path -> the digests of the bytes it gave to the store last. A file that is missing here, and in
-    the directory, was never ours to delete.
+    By path, digests: `files` are the bytes that it gave to the store, or was about to give; `taken` those
+    that the store gave to the directory, or was about to. Bytes in both were in both places at once. Only
+    what is in `files` can be deleted by its absence, and only what is in `taken` may be replaced.
+    `mine`: the paths (sorted) whose bytes in the store came from this node.
+    `cluster` and `revision`: the store that this was true of, and how far it was.
     """
 
     marker: str = ""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    taken: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mine: tuple[str, ...] = ()
+    cluster: str = ""
+    revision: int = field(default=0, compare=False)

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import count
 from typing import Any
 
-from reconciler.planning.manifest_apply import path_problem
+from reconciler.planning.manifest_apply import conflict_name, keeps_conflict, path_problem
 from reconciler.resources.errors import ConflictError, ManifestDirectoryError
 from reconciler.resources.scans import Base, ManifestFile, Scan
 
@@ -19,21 +20,23 @@ from reconciler.resources.scans import Base, ManifestFile, Scan
 @dataclass(slots=True)
 class DirectoryFaults:
     """`problem`: the scan is incomplete, and why; `gone`: there is no directory; `full`: no writes;
-    `unreadable`: path -> why; `git_busy`: a git command is at work."""
+    `unreadable`, `unwritable`: path -> why; `git_busy`: a git command is at work."""
 
     problem: str = ""
     gone: bool = False
     full: bool = False
     git_busy: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
+    unwritable: dict[str, str] = field(default_factory=dict)
     ignored: dict[str, str] = field(default_factory=dict)
 
 
 class MemoryManifestDirectory:
     """`files` is the directory: tests change it like a user, then call `hint`. `before_write` is called just
-    before a write looks at the file, as another program's write would happen."""
+    before a write looks at the file, as another program's write would happen. `node` names conflict files."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: str = "r1") -> None:
+        self.node = node
         self.files: dict[str, bytes] = {}
         self.marker = ""
         self.faults = DirectoryFaults()
@@ -60,6 +63,7 @@ class MemoryManifestDirectory:
             problem="; ".join(problems),
             ignored=dict(self.faults.ignored),
             git_busy=self.faults.git_busy,
+            conflicts=tuple(path for path in sorted(self.files) if keeps_conflict(path.rpartition("/")[2])),
         )
 
     async def initialise(self, marker: str) -> None:
@@ -69,7 +73,7 @@ class MemoryManifestDirectory:
 
     async def write(self, path: str, data: bytes, *, expect: str | None) -> None:
         """See the port."""
-        self._require_room(path, path_problem(path))
+        self._require_room(path, path_problem(path) or self._obstacle(path))
         self._expect(path, expect)
         self.files[path] = data
         self.hint()
@@ -80,6 +84,16 @@ class MemoryManifestDirectory:
         self._expect(path, expect)
         del self.files[path]
         self.hint()
+
+    async def keep(self, path: str, data: bytes) -> str:
+        """See the port."""
+        self._require_room(path, path_problem(path))
+        parent, slash, name = path.rpartition("/")
+        for number in count(1):
+            kept = parent + slash + conflict_name(name, self.node, number)
+            if self.files.setdefault(kept, data) == data:
+                return kept
+        raise AssertionError("numbers do not end")
 
     async def changes(self) -> AsyncIterator[None]:
         """A hint for each burst of calls of `hint`."""
@@ -95,7 +109,17 @@ class MemoryManifestDirectory:
         data = self.files[path]
         return ManifestFile(path=path, data=data, digest=sha256(data).hexdigest())
 
+    def _obstacle(self, path: str) -> str:
+        """A file where a directory is needed, or the other way round."""
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            if "/".join(parts[:end]) in self.files:
+                return f"{'/'.join(parts[:end])} is a file"
+        inside = any(other.startswith(f"{path}/") for other in self.files)
+        return "it is a directory" if inside else ""
+
     def _require_room(self, path: str, problem: str = "") -> None:
+        problem = problem or self.faults.unwritable.get(path, "")
         if self.faults.gone or self.faults.full or problem:
             raise ManifestDirectoryError(
                 f"{path} was not written, and is as it was: {problem or 'it is full'}"

@@ -22,7 +22,7 @@ from reconciler.resources.crosscheck import KnownObjects
 from reconciler.resources.errors import StoreError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import ParsedFile, parse_manifest
-from reconciler.resources.records import STORE_SCHEMA, Intent, SchemaRecord, SpecRecord, dump, load
+from reconciler.resources.records import STORE_SCHEMA, EventType, Intent, SchemaRecord, SpecRecord, dump, load
 from reconciler.resources.status import ManifestStatus
 from reconciler.resources.transactions import Committed, Put, Txn
 from reconciler.sim.clock import SeededIds, VirtualClock
@@ -66,13 +66,18 @@ class ManifestWorld:
         self,
         store: Store,
         *,
+        node: str = "r1",
         directory: ManifestDirectory | None = None,
         bases: BaseStore | None = None,
         clock: Clock | None = None,
         seed: int = 0,
     ) -> None:
-        self.memory = MemoryManifestDirectory()
+        memory = directory if isinstance(directory, MemoryManifestDirectory) else None
+        self.node = node
+        self.memory = memory or MemoryManifestDirectory(node)
         self.files = self.memory.files
+        self.master = True
+        self.events: list[tuple[Kind, str, str, str]] = []
         self.directory: ManifestDirectory = directory or self.memory
         self.bases: BaseStore = bases or MemoryBaseStore()
         self.clock = VirtualClock()
@@ -92,6 +97,9 @@ class ManifestWorld:
                 ids=ids,
                 parse=parse,
                 builtin=BUILTIN,
+                node=node,
+                is_master=lambda: self.master,
+                event=self._record,
             )
         )
         self.service = Manifests(self.sync)
@@ -166,6 +174,9 @@ class ManifestWorld:
     async def finish_deletion(self, name: str) -> None:
         """What the master does when a VM is gone."""
         await self.put(keys.spec(Kind.VIRTUAL_MACHINE, name), None)
+
+    def _record(self, type: EventType, kind: Kind, name: str, reason: str, message: str) -> None:
+        self.events.append((kind, name, reason, message))
 
     async def _follow(self) -> None:
         while True:

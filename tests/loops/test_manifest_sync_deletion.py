@@ -128,7 +128,7 @@ async def test_a_file_removed_while_the_daemon_was_down_deletes_its_object(world
     await again.stop()
 
 
-async def test_an_object_whose_file_was_never_here_is_kept_and_says_so(world: ManifestWorld) -> None:
+async def test_a_file_that_was_never_here_is_made_from_the_store(world: ManifestWorld) -> None:
     await many(world, 3)
     record = world.record("vm-0")
     assert record is not None
@@ -144,10 +144,8 @@ async def test_an_object_whose_file_was_never_here_is_kept_and_says_so(world: Ma
     await world.put(keys.spec(Kind.VIRTUAL_MACHINE, "other"), other)
     await world.settle()
     assert "other" in world.living()
-    assert world.stored("other.yaml") == vm("other")
-    condition = world.condition("other")
-    assert condition is not None
-    assert "this node never had that file" in condition.message
+    assert world.stored("other.yaml") == world.files["other.yaml"] == vm("other")
+    assert world.condition("other") is None
 
 
 async def test_a_node_that_forgot_what_it_had_deletes_nothing(world: ManifestWorld) -> None:
@@ -156,6 +154,7 @@ async def test_a_node_that_forgot_what_it_had_deletes_nothing(world: ManifestWor
     again = await restarted(world, bases=MemoryBaseStore())
     await again.settle()
     assert len(again.living()) == 4
+    assert world.files["vm-1.yaml"] == vm("vm-1")
     del world.files["vm-2.yaml"]
     await again.settle()
     assert again.living() == ["vm-0", "vm-1", "vm-3"]
@@ -243,15 +242,15 @@ async def test_an_empty_store_adopts_a_directory_that_has_a_marker(world: Manife
     assert world.memory.marker == "from-an-earlier-life"
 
 
-async def test_a_store_with_objects_does_not_mark_an_empty_directory(world: ManifestWorld) -> None:
+async def test_a_new_empty_directory_is_marked_and_filled_from_the_store(world: ManifestWorld) -> None:
     await many(world, 2)
     world.memory.marker = ""
     world.files.clear()
     again = await restarted(world, bases=MemoryBaseStore())
     await again.settle()
     assert len(again.living()) == 2
-    assert world.memory.marker == ""
-    assert "vm-0.yaml" in again.sync.status().problem
+    assert world.memory.marker != ""
+    assert world.files == {"vm-0.yaml": vm("vm-0"), "vm-1.yaml": vm("vm-1")}
     await again.stop()
 
 

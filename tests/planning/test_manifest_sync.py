@@ -238,6 +238,7 @@ def scan(marker: str = "", *paths: str, complete: bool = True) -> Scan:
 
 
 STORED = {"a.yaml": StoredFile(digest="d", revision=1)}
+CHANGED = {"a.yaml": StoredFile(digest="e", revision=2)}
 
 
 @pytest.mark.parametrize(
@@ -248,14 +249,17 @@ STORED = {"a.yaml": StoredFile(digest="d", revision=1)}
         (scan("other"), Base(marker="m"), STORED, Refuse),
         (scan(""), Base(), {}, Create),
         (scan("", "a.yaml"), Base(), STORED, Create),
-        (scan(""), Base(), STORED, Refuse),
+        (scan(""), Base(), STORED, Create),
+        (scan("", "b.yaml"), Base(), STORED, Create),
         (scan("", "a.yaml"), Base(marker="m"), STORED, Create),
+        (scan("", "a.yaml"), Base(marker="m", taken={"a.yaml": ("d",)}), CHANGED, Create),
+        (scan("", "a.yaml"), Base(marker="m"), CHANGED, Refuse),
         (scan(""), Base(marker="m"), STORED, Refuse),
         (scan(""), Base(marker="m"), {}, Refuse),
         (scan("", complete=False), Base(), {}, Refuse),
     ],
 )
-def test_a_directory_is_marked_only_when_nothing_would_be_missing(
+def test_a_directory_is_marked_at_first_sight_or_when_nothing_is_missing(
     found: Scan, base: Base, stored: dict[str, StoredFile], decision: type
 ) -> None:
     assert isinstance(judge_marker(found, base, stored), decision)
