@@ -103,7 +103,7 @@ class Node:
             "rank": self.rank,
             "mesh": mesh,
             "store": {"type": "rados"},
-            "controllers": {"libvirt": libvirt, "dummy": {}},
+            "controllers": {"libvirt": libvirt},
             **self._settings.config,
         }
 
