@@ -40,8 +40,8 @@ class LogLimits:
     gather: float = 0.05
     hold: float = 0.3
     patience: float = 3.0
-    renew: float = 5.0
-    expire: float = 30.0
+    renew: float = 2.0
+    expire: float = 15.0
     look: float = 1.0
     grace: float = 2.0
     records: int = 500
