@@ -23,8 +23,8 @@ looked at after every event), `now`; `network`, `storage`, `faults`, `log`, `see
 
 What a `Node` (from `world.node`) has: `ports`, and for short its `loop`, `clock`, `transport`, `store` and
 `leases`; `disk` (survives everything), `memory` (survives the process, not the power), `spawn(factory)`,
-`power_on`, `power_off`, `kill`, `start`, `stop`, `pause`, `resume`, `jump(seconds)`, `drift(rate)`, `endpoint`,
-`boot_id`, `on`, `running`, `paused`, `starts`.
+`power_on`, `power_off`, `kill`, `start`, `stop`, `pause`, `resume`, `jump(seconds)`, `drift(rate)`,
+`endpoint`, `boot_id`, `on`, `running`, `paused`, `starts`.
 
 Random faults: `world.faults.play(plan.schedule(world.names), reproducer=str(plan))` with
 `plan = RandomFaults(seed=7, density=0.5, seconds=60.0)`. A script: `world.faults.play(parse(text))`.

@@ -38,7 +38,7 @@ class Verb:
         """The least and the largest number of words."""
         words = self.usage.split()
         needed = sum(1 for word in words if not word.startswith("["))
-        return needed, 1_000 if self.usage.endswith("...]") or self.usage.endswith("...") else len(words)
+        return needed, 1_000 if self.usage.endswith("...]") else len(words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +66,14 @@ class Faults:
 
     def play(self, faults: Iterable[Fault], *, reproducer: str = "") -> float:
         """Let them happen when they are due, counted from now; returns the last one's time. `reproducer`
-        replaces what the world's errors say about how to see them again."""
+        is added to what the world's errors say about how to see them again."""
         base = last = self._world.now
         for fault in faults:
             _check(fault.verb, fault.words)
             last = max(last, base + fault.at)
             self._world.schedule.call_at(base + fault.at, VERBS[fault.verb].act, self._world, fault.words)
         if reproducer:
-            self._world.reproducer = reproducer
+            self._world.reproducer += f", {reproducer}"
             self._world.say(f"faults: {reproducer}")
         return last
 
@@ -170,7 +170,7 @@ VERBS: Mapping[str, Verb] = MappingProxyType(
             act=lambda world, w: world.network.flap(w[0], w[1], _seconds(w[2])),
         ),
         "heal-network": Verb(
-            usage="[A B...]",
+            usage="[A] [B]",
             help="between two nodes, around one, or everywhere",
             act=lambda world, w: world.network.heal(*w),
         ),

@@ -194,7 +194,7 @@ class Network:
 
     def _greet(self, caller: SimTransport, peer: str, attempt: int, listener: SimTransport) -> None:
         there, back = self.direction(caller.host, listener.host), self.direction(listener.host, caller.host)
-        if not (there.up and back.up) or not (caller.works() and listener.works()):
+        if not (there.up and back.up) or not (caller.waits(peer, attempt) and listener.works()):
             return
         if denied := listener.denies(caller, peer):
             caller.loop.call_soon(caller.dialled, peer, attempt, LinkState.DENIED, denied)

@@ -72,6 +72,7 @@ class Node:
         self._booted = (0.0, 0.0)
         self._ports: NodePorts | None = None
         self._main: NodeTask | None = None
+        self._stopping = self._again = False
         world.network.add(name, address)
         world.storage.add(name)
 
@@ -159,14 +160,17 @@ class Node:
         if not self.running:
             return
         self._world.say(f"stop: {self.name}")
+        self._stopping, self._again = True, False
         if self._main is not None:
             self._main.cancel()
         else:
             self._end()
 
     def start(self) -> None:
-        """Start the program again, after `kill`, `stop` or its own end."""
-        if self.on and not self.running:
+        """Start the program again, after `kill`, its own end or `stop` (then once that has ended)."""
+        if self._stopping:
+            self._again = True
+        elif self.on and not self.running:
             self._world.say(f"start: {self.name}")
             self._start()
 
@@ -239,11 +243,14 @@ class Node:
         if not task.cancelled() and task.exception() is not None:
             self._world.fail(self.name, "the program failed", task.exception())
         self._world.say(f"ended: {self.name}")
+        again = self._again
         self._end()
+        if again:
+            self.start()
 
     def _end(self) -> None:
         ports, self._ports, self._main = self._ports, None, None
-        self.paused = False
+        self.paused = self._stopping = self._again = False
         if ports is not None:
             ports.loop.drop()
             self._world.network.leave(ports.transport)

@@ -109,6 +109,11 @@ class SimTransport:
         """Whether somebody answers here at this moment."""
         return self._running and not self.loop.paused and not self.loop.dropped
 
+    def waits(self, name: str, attempt: int) -> bool:
+        """Whether that attempt to reach a peer is still being made."""
+        peer = self._peers.get(name)
+        return self.works() and peer is not None and peer.attempt == attempt
+
     def denies(self, caller: SimTransport, expected: str) -> str:
         """Why this end does not talk to `caller`, who looks for `expected`; empty when it does."""
         if caller.secret != self.secret:

@@ -62,7 +62,7 @@ class TestSimTransport(TransportContract):
     world: World
 
     @asynccontextmanager
-    async def mesh(self, names: Sequence[str]) -> AsyncIterator[WorldMesh]:  # type: ignore[override]
+    async def mesh(self, names: Sequence[str]) -> AsyncIterator[WorldMesh]:
         mesh = WorldMesh(self.world)
         for name in names:
             self.world.add(name, idle)
@@ -95,7 +95,7 @@ class TestWorldLeases(LeasesContract):
     world: World
 
     @asynccontextmanager
-    async def pair(self) -> AsyncIterator[tuple[WorldLeases, WorldLeases]]:  # type: ignore[override]
+    async def pair(self) -> AsyncIterator[tuple[WorldLeases, WorldLeases]]:
         loop = self.world.node("test").loop
         one, two = (WorldLeases(self.world.storage, "test", loop) for _ in range(2))
         yield one, two
