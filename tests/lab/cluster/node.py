@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import shutil
 import signal
+import socket
 import sys
 import uuid
 from pathlib import Path
@@ -158,6 +160,39 @@ class Node:
         """What `vcl ARGUMENTS -o json` says; None when it fails."""
         done = self.vcl(*arguments, "-o", "json", check=False)
         return json.loads(done.stdout) if done.returncode == 0 else None
+
+    def api(self, path: str) -> Any:
+        """What vcld's API says (docs/api.md), in milliseconds; None when it does not answer."""
+        first = self.host.first()
+        if first is None:
+            return None
+        call = http.client.HTTPConnection("vcld", timeout=10)
+        call.sock = socket.socket(socket.AF_UNIX)
+        try:
+            call.sock.settimeout(10)
+            call.sock.connect(f"/proc/{first.pid}/root/run/vcl/vcld.sock")
+            call.request("GET", path)
+            return json.loads(call.getresponse().read())
+        except (OSError, http.client.HTTPException):
+            return None
+        finally:
+            call.close()
+
+    def master(self) -> str:
+        """Who is master, as this node sees it; empty when nobody is, or vcld does not answer."""
+        status = self.api("/apis/vcl/v1/status")
+        return (status or {}).get("cluster", {}).get("master") or ""
+
+    def epoch(self) -> int:
+        """The epoch that this node has seen last; 0 when vcld does not answer."""
+        status = self.api("/apis/vcl/v1/status")
+        return int((status or {}).get("cluster", {}).get("epoch") or 0)
+
+    def standing(self, name: str) -> str:
+        """What this node thinks of another; empty when vcld does not answer."""
+        status = self.api("/apis/vcl/v1/status") or {}
+        nodes = status.get("cluster", {}).get("nodes", [])
+        return next((each["standing"] for each in nodes if each["name"] == name), "")
 
     def virsh(self, *arguments: str) -> str:
         done: str = self.host.run("virsh", "-q", *arguments).stdout
