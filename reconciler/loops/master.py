@@ -12,15 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from reconciler.loops.agent_state import RecordEvent
+from reconciler.loops.placement_input import read_nodes, read_vm
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
-from reconciler.planning.desired import desired, purges
 from reconciler.planning.master import Bind, Finalise, MasterPlan, NotPlaced, Unbind, VmRecords, plan_master
-from reconciler.planning.placement import NamedConstraint, NodeView
+from reconciler.planning.placement import NamedConstraint
 from reconciler.ports.clock import Clock
 from reconciler.resources import keys
 from reconciler.resources.errors import StoreError
-from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Binding, Epoch, EventType, Tombstone, dump
 from reconciler.resources.status import (
@@ -28,7 +27,6 @@ from reconciler.resources.status import (
     ConditionStatus,
     ConditionType,
     MasterStatus,
-    NodeStatus,
     merge_conditions,
 )
 
@@ -126,7 +124,8 @@ class Master:
         """One pass: plan, then write what it says. Raises StoreError."""
         began = self._context.clock.monotonic()
         self._read_changed()
-        plan = plan_master(list(self._records.values()), self._nodes(), self._constraints())
+        nodes = read_nodes(self._context.views, self._context.absent)
+        plan = plan_master(list(self._records.values()), nodes, self._constraints())
         self._pass_seconds = self._context.clock.monotonic() - began
         for final in plan.finals:
             await self._finalise(final)
@@ -147,45 +146,11 @@ class Master:
             dirty = set(views.names(Kind.VIRTUAL_MACHINE))
         power = views.power_on()
         for name in dirty:
-            records = self._read(name, power)
+            records = read_vm(views, name, power_on=power)
             if records is None:
                 self._records.pop(name, None)
             else:
                 self._records[name] = records
-
-    def _read(self, name: str, power_on: bool) -> VmRecords | None:
-        """One VM, or None when there is no such one, or something of it cannot be read."""
-        views = self._context.views
-        record, vm, claim = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name), views.claim(name)
-        if record is None or vm is None or (claim is None and views.exists(keys.claim(name))):
-            return None
-        writable = any(not disk.read_only for disk in vm.disks)
-        return VmRecords(
-            metadata=record.metadata,
-            spec=vm,
-            desired=desired(record, vm, views.intent(name), claim, power_on=power_on),
-            claim=claim,
-            binding=views.binding(name),
-            purge=purges(record, vm) and writable,
-        )
-
-    def _nodes(self) -> list[NodeView]:
-        views = self._context.views
-        prefix = keys.node_status(Kind.NODE, "")
-        found = []
-        for item in views.cache.prefix(prefix):
-            name = item.key.removeprefix(prefix)
-            status = views.record(item.key, NodeStatus)
-            if status is None:
-                continue
-            record = views.spec_record(Kind.NODE, name)
-            spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
-            labels = dict(record.metadata.labels) if record is not None else {}
-            absent = self._context.absent(name)
-            if views.exists(keys.fence(name)):
-                absent = "is being fenced"
-            found.append(node_view(name, spec, status, labels, absent=absent))
-        return found
 
     def _constraints(self) -> list[NamedConstraint]:
         specs = self._context.views.specs(Kind.PLACEMENT_CONSTRAINT)
@@ -300,34 +265,3 @@ class Master:
             conditions=merge_conditions(old, (condition,), self._context.clock.wall()),
         )
         return {} if status == before else {key: dump(status)}
-
-
-def node_view(
-    name: str, spec: NodeSpec, status: NodeStatus, labels: Mapping[str, str], *, absent: str
-) -> NodeView:
-    """What placement sees of a node: capacity after reserve, overcommit and the domains that are not vcl's,
-    and why it refuses work. `absent`: why it is not there to do any."""
-    cpus = spec.capacity.cpu if spec.capacity.cpu is not None else float(status.cpu)
-    memory = spec.capacity.memory if spec.capacity.memory is not None else status.memory
-    refuses = absent or _refusal(spec, status)
-    return NodeView(
-        name=name,
-        cpu=max(0.0, cpus - (spec.reserved.cpu or 0.0)) * spec.overcommit.cpu
-        - sum(domain.vcpus for domain in status.foreign_domains),
-        memory=int(max(0, memory - (spec.reserved.memory or 0)) * spec.overcommit.memory)
-        - sum(domain.memory for domain in status.foreign_domains),
-        labels={"node": name, **labels},
-        taints=spec.taints,
-        controllers=frozenset(status.controllers),
-        refuses=refuses,
-    )
-
-
-def _refusal(spec: NodeSpec, status: NodeStatus) -> str:
-    if spec.maintenance:
-        return "in maintenance"
-    if spec.unschedulable:
-        return "cordoned (unschedulable)"
-    if not status.ready:
-        return f"not ready: {status.message}" if status.message else "not ready"
-    return ""

@@ -1,0 +1,49 @@
+"""What placement is decided from, read from this node's copy of the store: for the master, and for who asks
+how the VMs are placed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.loops.views import Views
+from reconciler.planning.desired import desired, purges
+from reconciler.planning.master import VmRecords
+from reconciler.planning.node_capacity import node_view
+from reconciler.planning.placement import NodeView
+from reconciler.resources import keys
+from reconciler.resources.infrastructure import NodeSpec
+from reconciler.resources.kinds import Kind
+from reconciler.resources.status import NodeStatus
+
+
+def read_vm(views: Views, name: str, *, power_on: bool) -> VmRecords | None:
+    """One VM, or None when there is no such one, or something of it cannot be read."""
+    record, vm, claim = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name), views.claim(name)
+    if record is None or vm is None or (claim is None and views.exists(keys.claim(name))):
+        return None
+    writable = any(not disk.read_only for disk in vm.disks)
+    return VmRecords(
+        metadata=record.metadata,
+        spec=vm,
+        desired=desired(record, vm, views.intent(name), claim, power_on=power_on),
+        claim=claim,
+        binding=views.binding(name),
+        purge=purges(record, vm) and writable,
+    )
+
+
+def read_nodes(views: Views, absent: Callable[[str], str]) -> list[NodeView]:
+    """Every node that has reported. `absent(node)`: why it takes no work because of what is heard of it."""
+    prefix = keys.node_status(Kind.NODE, "")
+    found = []
+    for item in views.cache.prefix(prefix):
+        name = item.key.removeprefix(prefix)
+        status = views.record(item.key, NodeStatus)
+        if status is None:
+            continue
+        record = views.spec_record(Kind.NODE, name)
+        spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
+        labels = dict(record.metadata.labels) if record is not None else {}
+        away = "is being fenced" if views.exists(keys.fence(name)) else absent(name)
+        found.append(node_view(name, spec, status, labels, absent=away))
+    return found
