@@ -161,7 +161,7 @@ def assemble(
         pools=context.pools,
         agent=agent,
         reporter=NodeReporter(context, agent, ports.facts),
-        manifests=_manifests(ports, views, writer),
+        manifests=_manifests(ports, views, writer, events, elector),
         membership=membership,
         elector=elector,
         schema=schema,
@@ -210,7 +210,9 @@ def _node_context(
     )
 
 
-def _manifests(ports: NodePorts, views: Views, writer: Writer) -> ManifestSync:
+def _manifests(
+    ports: NodePorts, views: Views, writer: Writer, events: EventRecorder, elector: Elector
+) -> ManifestSync:
     names = {
         Kind.STORAGE_POOL: frozenset(ports.pools),
         Kind.NODE: frozenset({ports.entry.host.node}),
@@ -225,6 +227,9 @@ def _manifests(ports: NodePorts, views: Views, writer: Writer) -> ManifestSync:
             ids=ports.ids,
             parse=ports.parse,
             builtin=KnownObjects(names=names, controllers=frozenset(ports.controllers)),
+            node=ports.entry.host.node,
+            is_master=lambda: elector.epoch is not None,
+            event=events.record,
         )
     )
 

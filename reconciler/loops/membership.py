@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from reconciler.loops.observations import Observations
@@ -27,6 +28,8 @@ from reconciler.resources.records import dump
 
 log = logging.getLogger(__name__)
 
+LOOKS = 2
+"""Looks at the leases for each renewal."""
 WAKE_PAUSE = 0.05
 """Seconds between two wake-ups at least: one tells of every commit before it."""
 
@@ -109,18 +112,21 @@ class Membership:
             await asyncio.sleep(self._context.timers.mesh_heartbeat)
 
     async def run_leases(self) -> None:
-        """Renew and read the leases for ever."""
+        """Renew this node's lease and read all of them, the latter twice as often: what is seen late is
+        found silent late. For ever."""
         if self._context.leases is None:
             await asyncio.Event().wait()
-        while True:
+        pause = self._context.timers.lease_renew / LOOKS
+        for turn in count():
             began = self._context.clock.monotonic()
             try:
-                await self.renew()
+                if turn % LOOKS == 0:
+                    await self.renew()
                 await self.look()
             except StoreError as error:
                 log.info("lease: %s", error)
             spent = self._context.clock.monotonic() - began
-            await asyncio.sleep(max(self._context.timers.lease_renew - spent, 0.05))
+            await asyncio.sleep(max(pause - spent, 0.05))
 
     def beat(self) -> None:
         """One heartbeat to every peer; also finds out whether this node was frozen meanwhile."""
@@ -168,8 +174,9 @@ class Membership:
         if leases is None:
             return
         began = self._context.clock.monotonic()
-        if self._observations.look(await leases.read(timeout=self._context.timers.store_deadline), began):
-            self._announce()
+        found = await leases.read(timeout=self._context.timers.store_deadline)
+        self._observations.look(found, began)
+        self._announce()
 
     def wake(self, revision: int) -> None:
         """Tell the others that the store has changed; at most every few milliseconds."""
@@ -183,7 +190,8 @@ class Membership:
             transport.send(name, message)
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Call `listener` when a member changed its mind about mastership; returns the undo."""
+        """Call `listener` when a member changed its mind about mastership, and after each look at the leases;
+        returns the undo."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 

@@ -62,8 +62,8 @@ class Observations:
             _fall(observed, now)
         return before is None or (before.eligible, before.master) != (heartbeat.eligible, heartbeat.master)
 
-    def look(self, found: Mapping[str, bytes], began: float) -> bool:
-        """Take what was read of the leases by a look that began at `began`; whether a mastership changed."""
+    def look(self, found: Mapping[str, bytes], began: float) -> None:
+        """Take what was read of the leases by a look that began at `began`."""
         unseen = began - (self.leases_read_at if self.leases_read_at is not None else began)
         missed = max(0.0, unseen - 2 * self._timers.lease_renew)
         for observed in self._observed.values():
@@ -71,9 +71,9 @@ class Observations:
                 observed.lease_changed_at = min(began, observed.lease_changed_at + missed)
         if self._read_first_at is None:
             self._read_first_at = began
-        changed = [self._read(name, value, began) for name, value in sorted(found.items())]
+        for name, value in sorted(found.items()):
+            self._read(name, value, began)
         self.leases_read_at = began
-        return any(changed)
 
     def tick(self, now: float) -> None:
         """Called at every heartbeat. Time in which this node did not run counts for nobody."""
@@ -122,18 +122,16 @@ class Observations:
         changed = observed.lease_changed_at
         return self.leases_read_at - (changed if changed is not None else self._read_first_at)
 
-    def _read(self, name: str, value: bytes, began: float) -> bool:
+    def _read(self, name: str, value: bytes, began: float) -> None:
         try:
             lease = decode(NodeLease, json.loads(value))
         except (InvalidInput, ValueError) as error:
             log.warning("lease: that of %s cannot be read: %s", name, error)
-            return False
+            return
         observed = self._observed.setdefault(name, _Observed())
         before = observed.lease
-        if before is not None and (lease.session, lease.renewals) <= (before.session, before.renewals):
-            return False
-        observed.lease, observed.lease_changed_at = lease, began
-        return before is None or before.mastering != lease.mastering
+        if before is None or (lease.session, lease.renewals) > (before.session, before.renewals):
+            observed.lease, observed.lease_changed_at = lease, began
 
 
 def _number(heartbeat: Heartbeat) -> tuple[int, int]:

@@ -103,6 +103,8 @@ def unfitness(view: ElectionView, timers: Timers) -> str:
 
 def vacancy(view: ElectionView, timers: Timers) -> str:
     """Why nobody is master; empty while somebody is, or may be."""
+    if view.holding is not None:
+        return ""
     epoch = view.epoch
     if epoch is None:
         return "there has been no master yet"
@@ -111,7 +113,7 @@ def vacancy(view: ElectionView, timers: Timers) -> str:
     holder = next((sight for sight in view.sights if sight.name == epoch.holder), None)
     if holder is None:
         return f"{epoch.holder}, which held epoch {epoch.epoch}, is no member any more"
-    if holder.lease_age > timers.master_taken:
+    if holder.lease_age >= timers.master_taken:
         return f"{holder.name}'s lease has not changed for {holder.lease_age:.1f} s"
     if not view.leases_current or holder.lease is None:
         return ""

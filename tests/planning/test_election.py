@@ -17,6 +17,7 @@ from reconciler.planning.election import (
     StepDown,
     elect,
     settle_seconds,
+    vacancy,
 )
 from reconciler.planning.liveness import Sight
 from reconciler.planning.timers import Timers
@@ -126,6 +127,12 @@ def test_the_named_successor_goes_first() -> None:
     assert isinstance(elect(view("r1", *sights, epoch=epoch), TIMERS), Campaign)
     assert "leaving it to r1" in reason(elect(view("r2", *sights, epoch=epoch), TIMERS))
     assert "leaving it to r1" in reason(elect(view("r3", *sights, epoch=epoch), TIMERS))
+
+
+def test_nobody_calls_a_mastership_vacant_while_holding_it() -> None:
+    held = view("r1", there("r1", mastering=4), there("r2"), epoch=R1, holding=4, renewed=0.1)
+    assert vacancy(held, TIMERS) == ""
+    assert vacancy(replace(held, holding=None), TIMERS) == "epoch 4 was this node's own"
 
 
 def test_a_node_that_has_a_problem_does_not_try() -> None:

@@ -1,0 +1,210 @@
+"""A simulated vcl cluster: on each host of a World the very loops that the daemon runs, assembled as there.
+
+Outside of the loops are twins: the manifest directory and what the node remembers of it are on the host's
+disk, the guests of the dummy hypervisor in its memory (they outlive the daemon, and not the power).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.loops.assembly import Node as Loops
+from reconciler.loops.assembly import NodePorts as LoopPorts
+from reconciler.loops.assembly import assemble
+from reconciler.loops.cache import StoreCache
+from reconciler.loops.node_status import NodeFacts
+from reconciler.loops.session import Begun, Entry, HostIdentity, begin, patiently
+from reconciler.loops.supervisor import Supervisor
+from reconciler.loops.writer import Writer
+from reconciler.planning.manifest_parsed import ParseFile
+from reconciler.planning.schema import KNOWN_SCHEMAS
+from reconciler.planning.store_memory import Seen, doubt, most
+from reconciler.planning.timers import Timers
+from reconciler.ports.disks import DiskBackend
+from reconciler.resources import keys
+from reconciler.resources.errors import InvalidInput, StoreError
+from reconciler.resources.infrastructure import StoragePoolSpec
+from reconciler.resources.membership import MESH_PORT, Member, NodeHealth
+from reconciler.resources.records import dump
+from reconciler.resources.transactions import Put, Txn
+from reconciler.sim.controller import DummyController, DummyOptions
+from reconciler.sim.dummy_hypervisor import DummyHypervisor
+from reconciler.sim.dummy_shelf import MemoryShelf
+from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
+from reconciler.sim.world import NodePorts, World
+
+SEEN_EVERY = 30.0
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Which daemon is installed on a host."""
+
+    version: str = "sim"
+    schemas: tuple[int, int] = KNOWN_SCHEMAS
+
+
+@dataclass(slots=True)
+class Host:
+    """What a host keeps when its daemon ends. `refused`: why the last daemon did not start."""
+
+    rank: int
+    release: Release = field(default_factory=Release)
+    directory: MemoryManifestDirectory = field(default_factory=MemoryManifestDirectory)
+    bases: MemoryBaseStore = field(default_factory=MemoryBaseStore)
+    status: MemoryStatusSink = field(default_factory=MemoryStatusSink)
+    seen: Seen | None = None
+    running: Loops | None = None
+    refused: str = ""
+
+
+class SimCluster:
+    """`names` are the hosts in the order of the hierarchy; `parse` reads manifests as the daemon does."""
+
+    def __init__(
+        self, world: World, names: tuple[str, ...], parse: ParseFile, *, timers: Timers | None = None
+    ) -> None:
+        self.world = world
+        self.hosts: dict[str, Host] = {}
+        self._parse = parse
+        self._timers = timers or Timers()
+        for name in names:
+            self.add(name)
+
+    def add(self, name: str) -> None:
+        """One more host, last in the hierarchy; off."""
+        self.hosts[name] = Host(rank=len(self.hosts))
+        self.world.add(name, self._program)
+
+    def found(self) -> None:
+        """Register every host, as `vcl init` does: a majority is counted over all of them from the start."""
+        hosts = self.hosts.items()
+        puts = tuple(Put(key=keys.member(name), value=dump(self._member(name, host))) for name, host in hosts)
+        self.world.storage.cluster.apply(Txn(id="founding", puts=puts))
+
+    def loops(self, name: str) -> Loops | None:
+        """The running daemon's loops; None while none runs or it has not got that far."""
+        return self.hosts[name].running if self.world.node(name).running else None
+
+    def masters(self) -> Mapping[str, int]:
+        """The nodes that believe to be master, with their epochs."""
+        found = {}
+        for name in sorted(self.hosts):
+            loops = self.loops(name)
+            if loops is not None and loops.elector.epoch is not None:
+                found[name] = loops.elector.epoch.epoch
+        return found
+
+    def save(self, name: str, path: str, data: bytes | None) -> None:
+        """A user saves a file on a host, or (None) removes it; whether or not a daemon runs."""
+        directory = self.hosts[name].directory
+        if data is None:
+            directory.files.pop(path, None)
+        else:
+            directory.files[path] = data
+        directory.hint()
+
+    async def _program(self, ports: NodePorts) -> None:
+        host = self.hosts[ports.name]
+        host.running, host.refused = None, ""
+        host.directory = _opened_again(host.directory)
+        identity = self._entry(ports, host)
+        try:
+            begun = await patiently(
+                lambda: begin(ports.store, identity, ports.clock, ports.ids), "beginning a session"
+            )
+        except InvalidInput as error:
+            host.refused = str(error)
+            ports.log(f"does not start: {error.message}")
+            return
+        frozen = doubt(host.seen, begun.seen)
+        if frozen:
+            ports.log(f"frozen: {frozen}")
+        cache = StoreCache(ports.store)
+        await patiently(lambda: cache.step(0.0), "reading the store")
+        loops = host.running = self._assemble(ports, host, identity, begun, cache, frozen)
+        supervisor = Supervisor(ports.clock, ports.ids)
+        supervisor.start({**loops.loops(), "seen": lambda: _remember(host, loops)})
+        await self._until_stopped(loops, supervisor)
+
+    def _entry(self, ports: NodePorts, host: Host) -> Entry:
+        return Entry(
+            host=HostIdentity(node=ports.name, boot_id=ports.boot_id, machine_id=f"machine-{ports.name}"),
+            member=self._member(ports.name, host),
+            cluster="sim",
+            alone=False,
+        )
+
+    def _member(self, name: str, host: Host) -> Member:
+        return Member(
+            address=self.world.node(name).address,
+            port=MESH_PORT,
+            rank=host.rank,
+            version=host.release.version,
+            schemas=host.release.schemas,
+        )
+
+    def _assemble(
+        self, ports: NodePorts, host: Host, entry: Entry, begun: Begun, cache: StoreCache, frozen: str
+    ) -> Loops:
+        shelf = ports.memory.setdefault("guests", MemoryShelf())
+        controller = DummyController(
+            hypervisor=DummyHypervisor(shelf=shelf), options=DummyOptions(cpus=16, memory=64 * GIB)
+        )
+        outside = LoopPorts(
+            entry=entry,
+            clock=ports.clock,
+            ids=ports.ids,
+            store=ports.store,
+            transport=ports.transport,
+            leases=ports.leases,
+            controllers={"dummy": controller},
+            make_backend=_no_pool,
+            pools={},
+            directory=host.directory,
+            bases=host.bases,
+            parse=self._parse,
+            status=host.status,
+            facts=NodeFacts(version=host.release.version, address=ports.address, cpus=16, memory=64 * GIB),
+            health=lambda: NodeHealth(store=cache.healthy),
+            timers=self._timers,
+        )
+        writer = Writer(ports.store, cache, ports.ids)
+        return assemble(outside, begun, cache, writer, lambda: frozen)
+
+    @staticmethod
+    async def _until_stopped(loops: Loops, supervisor: Supervisor) -> None:
+        """Until SIGTERM; then the clean end of a daemon."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await supervisor.stop()
+            with contextlib.suppress(StoreError):
+                await loops.membership.say_goodbye()
+
+
+def _opened_again(before: MemoryManifestDirectory) -> MemoryManifestDirectory:
+    """The same directory for another process: its hints went to the one before."""
+    found = MemoryManifestDirectory()
+    found.files, found.marker, found.faults = before.files, before.marker, before.faults
+    return found
+
+
+async def _remember(host: Host, loops: Loops) -> None:
+    while True:
+        epoch = loops.views.epoch()
+        now = Seen(
+            cluster_uid=loops.begun.cluster.uid,
+            revision=loops.cache.revision,
+            epoch=epoch.epoch if epoch is not None else 0,
+        )
+        host.seen = most(host.seen, now)
+        await asyncio.sleep(SEEN_EVERY)
+
+
+def _no_pool(name: str, spec: StoragePoolSpec) -> DiskBackend:
+    raise InvalidInput(f"pool '{name}' is not simulated", cure="use guests without disks")
