@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from reconciler.ports.transport import Endpoint, Message, Topic
 from reconciler.resources.errors import StoreError
 from reconciler.resources.transactions import Changes, Put, Txn
-from reconciler.sim.world import ProcessPorts, Program, RandomFaults, World
+from reconciler.sim.world import NodePorts, Program, RandomFaults, World
 
 HEARTBEAT = 0.5
 LEASE = 1.0
@@ -26,7 +26,7 @@ WRITE = 30.0
 def member(peers: Mapping[str, Endpoint]) -> Program:
     """The program of an idle member."""
 
-    async def beat(ports: ProcessPorts) -> None:
+    async def beat(ports: NodePorts) -> None:
         number = 0
         while True:
             number += 1
@@ -37,7 +37,7 @@ def member(peers: Mapping[str, Endpoint]) -> Program:
                     ports.transport.send(peer, message)
             await asyncio.sleep(HEARTBEAT)
 
-    async def renew(ports: ProcessPorts) -> None:
+    async def renew(ports: NodePorts) -> None:
         number = 0
         while True:
             number += 1
@@ -46,7 +46,7 @@ def member(peers: Mapping[str, Endpoint]) -> Program:
                 await ports.leases.read(timeout=2.0)
             await asyncio.sleep(LEASE)
 
-    async def watch(ports: ProcessPorts) -> None:
+    async def watch(ports: NodePorts) -> None:
         since = 0
         while True:
             try:
@@ -55,14 +55,14 @@ def member(peers: Mapping[str, Endpoint]) -> Program:
             except StoreError:
                 await asyncio.sleep(0.5)
 
-    async def write(ports: ProcessPorts) -> None:
+    async def write(ports: NodePorts) -> None:
         while True:
             await asyncio.sleep(WRITE)
             put = Put(key=f"status/node/{ports.name}", value=b"ready")
             with contextlib.suppress(StoreError):
                 await ports.store.txn(Txn(id=ports.ids.uuid(), puts=(put,)))
 
-    async def main(ports: ProcessPorts) -> None:
+    async def main(ports: NodePorts) -> None:
         ports.transport.listen(lambda sender, message: None)
         ports.transport.connect({name: where for name, where in peers.items() if name != ports.name})
         async with asyncio.TaskGroup() as group:

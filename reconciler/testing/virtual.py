@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from reconciler.sim.world import ProcessPorts, World
+from reconciler.sim.world import NodePorts, World
 
 LIMIT = 3_600.0
 """Virtual seconds after which a test counts as hanging."""
@@ -46,5 +46,5 @@ def _in_a_world(method: Callable[..., Any]) -> Callable[..., None]:
     return test
 
 
-async def _nothing(ports: ProcessPorts) -> None:
+async def _nothing(ports: NodePorts) -> None:
     await asyncio.Event().wait()

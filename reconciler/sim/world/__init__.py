@@ -1,6 +1,6 @@
 """A cluster in one process, on virtual time: whole nodes with the loops of production, and faults on request.
 
-    async def program(ports: ProcessPorts) -> None:            # a node's main coroutine; one life of a daemon
+    async def program(ports: NodePorts) -> None:            # a node's main coroutine; one life of a daemon
         ports.disk["boots"] = ports.disk.get("boots", 0) + 1
         ports.transport.connect(peers)
         await ports.transport.run()
@@ -37,7 +37,7 @@ from reconciler.sim.world.errors import BadScript, NodeFailed, NotInTime, Simula
 from reconciler.sim.world.faults import VERBS, Fault, Faults, parse
 from reconciler.sim.world.loop import NodeLoop
 from reconciler.sim.world.network import Network, NetworkTimes
-from reconciler.sim.world.node import Node, ProcessPorts, Program
+from reconciler.sim.world.node import Node, NodePorts, Program
 from reconciler.sim.world.random_faults import RandomFaults
 from reconciler.sim.world.record import Line, Log
 from reconciler.sim.world.storage import Reach, Storage
@@ -58,8 +58,8 @@ __all__ = [
     "NodeClock",
     "NodeFailed",
     "NodeLoop",
+    "NodePorts",
     "NotInTime",
-    "ProcessPorts",
     "Program",
     "RandomFaults",
     "Reach",

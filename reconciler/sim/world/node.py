@@ -30,7 +30,7 @@ START_WITHIN = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessPorts:
+class NodePorts:
     """What one life of a program has in its hands. `disk` survives everything, `memory` the process only;
     `log` writes a line of its own into the world's log."""
 
@@ -48,7 +48,7 @@ class ProcessPorts:
     log: Callable[[str], None]
 
 
-Program = Callable[[ProcessPorts], Coroutine[Any, Any, None]]
+Program = Callable[[NodePorts], Coroutine[Any, Any, None]]
 """A node's main coroutine: started with the process, which ends when it returns."""
 
 
@@ -70,7 +70,7 @@ class Node:
         self._program = program
         self._random = Random(f"{world.seed}/{name}")
         self._booted = (0.0, 0.0)
-        self._ports: ProcessPorts | None = None
+        self._ports: NodePorts | None = None
         self._main: NodeTask | None = None
         self._stopping = self._again = False
         world.network.add(name, address)
@@ -84,7 +84,7 @@ class Node:
         return self._ports is not None
 
     @property
-    def ports(self) -> ProcessPorts:
+    def ports(self) -> NodePorts:
         """Those of the running process. SimulationError when there is none."""
         if self._ports is None:
             raise SimulationError(f"{self.name} runs no process at {self._world.now:.3f} s")
@@ -120,7 +120,7 @@ class Node:
         """Where others reach it."""
         return Endpoint(address=self.address, port=MESH_PORT)
 
-    def spawn(self, factory: Callable[[ProcessPorts], Coroutine[Any, Any, Any]]) -> NodeTask:
+    def spawn(self, factory: Callable[[NodePorts], Coroutine[Any, Any, Any]]) -> NodeTask:
         """Run one more coroutine in its process."""
         return self.loop.create_task(factory(self.ports), name=f"{self.name}/spawned")
 
@@ -216,7 +216,7 @@ class Node:
         world = self._world
         self.starts += 1
         loop = world.make_loop(self.name, origin=self._monotonic(), rate=self.rate)
-        self._ports = ProcessPorts(
+        self._ports = NodePorts(
             name=self.name,
             address=self.address,
             boot_id=self.boot_id,
@@ -232,11 +232,11 @@ class Node:
         )
         loop.call_later(self._random.random() * START_WITHIN, self._begin, self._ports)
 
-    def _begin(self, ports: ProcessPorts) -> None:
+    def _begin(self, ports: NodePorts) -> None:
         self._main = ports.loop.create_task(self._program(ports), name=f"{self.name}/main")
         self._main.add_done_callback(lambda task: self._returned(ports, task))
 
-    def _returned(self, ports: ProcessPorts, task: Any) -> None:
+    def _returned(self, ports: NodePorts, task: Any) -> None:
         """The process ends with its main coroutine."""
         if ports is not self._ports:
             return

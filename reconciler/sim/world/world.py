@@ -17,7 +17,7 @@ from reconciler.sim.world.errors import NodeFailed, NotInTime, SimulationError
 from reconciler.sim.world.faults import Faults
 from reconciler.sim.world.loop import NodeLoop, nobody_running
 from reconciler.sim.world.network import Network, NetworkTimes
-from reconciler.sim.world.node import Node, ProcessPorts, Program
+from reconciler.sim.world.node import Node, NodePorts, Program
 from reconciler.sim.world.record import Log, NodeLogs
 from reconciler.sim.world.schedule import Schedule
 from reconciler.sim.world.storage import Storage
@@ -118,7 +118,7 @@ class World:
         return self.now - began
 
     def call(
-        self, name: str, factory: Callable[[ProcessPorts], Coroutine[Any, Any, Any]], limit: float = 60.0
+        self, name: str, factory: Callable[[NodePorts], Coroutine[Any, Any, Any]], limit: float = 60.0
     ) -> Any:
         """Run a coroutine in that node's process until it is done, and give its result."""
         task = self.node(name).spawn(factory)

@@ -10,7 +10,7 @@ from random import Random
 
 from reconciler.ports.clock import Clock
 from reconciler.ports.transport import Endpoint
-from reconciler.sim.world import ProcessPorts, SimTransport, World, WorldLeases, WorldStore
+from reconciler.sim.world import NodePorts, SimTransport, World, WorldLeases, WorldStore
 from reconciler.sim.world.storage import Storage
 from reconciler.testing.leases_contract import LeasesContract
 from reconciler.testing.store_contract import StoreContract
@@ -18,7 +18,7 @@ from reconciler.testing.transport_contract import TransportContract
 from reconciler.testing.virtual import on_virtual_time
 
 
-async def idle(ports: ProcessPorts) -> None:
+async def idle(ports: NodePorts) -> None:
     await asyncio.Event().wait()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.ports.transport import LinkState
 from reconciler.resources.errors import StoreError
-from reconciler.sim.world import VERBS, BadScript, Fault, ProcessPorts, RandomFaults, Reach, World, parse
+from reconciler.sim.world import VERBS, BadScript, Fault, NodePorts, RandomFaults, Reach, World, parse
 
 SCRIPT = """
 # two faults and a cure
@@ -19,7 +19,7 @@ SCRIPT = """
 """
 
 
-async def member(ports: ProcessPorts) -> None:
+async def member(ports: NodePorts) -> None:
     """Links to all others, and reads the store twice a second."""
 
     async def read() -> None:

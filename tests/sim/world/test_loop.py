@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.sim.world import NodeFailed, NotInTime, ProcessPorts, World
+from reconciler.sim.world import NodeFailed, NodePorts, NotInTime, World
 
 
-async def idle(ports: ProcessPorts) -> None:
+async def idle(ports: NodePorts) -> None:
     await asyncio.Event().wait()
 
 
@@ -107,7 +107,7 @@ def test_sets_of_tasks_have_one_order() -> None:
 
 
 def test_a_failing_program_ends_the_run_and_says_how_to_see_it_again() -> None:
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         await asyncio.sleep(3)
         raise RuntimeError("broken")
 
@@ -123,7 +123,7 @@ def test_a_failing_program_ends_the_run_and_says_how_to_see_it_again() -> None:
 
 
 def test_a_failing_callback_ends_the_run() -> None:
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         ports.loop.call_later(1, lambda: int("x"))
         await asyncio.sleep(100)
 
@@ -134,7 +134,7 @@ def test_a_failing_callback_ends_the_run() -> None:
 
 
 def test_a_task_that_failed_and_that_nobody_looked_at_ends_the_run() -> None:
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         async def fails() -> None:
             raise RuntimeError("unseen")
 
@@ -153,7 +153,7 @@ def test_a_task_that_failed_and_that_nobody_looked_at_ends_the_run() -> None:
 
 
 def test_a_task_whose_failure_somebody_looks_at_later_is_fine() -> None:
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         async def fails() -> None:
             raise RuntimeError("seen")
 
@@ -170,7 +170,7 @@ def test_a_task_whose_failure_somebody_looks_at_later_is_fine() -> None:
 
 
 def test_a_program_that_never_waits_is_found_out() -> None:
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         while True:
             await asyncio.sleep(0)
 
@@ -188,7 +188,7 @@ def test_what_does_not_come_true_is_not_waited_for_any_longer() -> None:
 
 
 def test_an_invariant_is_looked_at_after_every_event() -> None:
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         await asyncio.sleep(4)
         ports.memory["bad"] = True
 
@@ -236,7 +236,7 @@ def test_nothing_of_a_process_that_is_gone_runs_until_the_world_is_over() -> Non
             asyncio.create_task(asyncio.sleep(1))  # noqa: RUF006
             ran.append("after a wait")
 
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         ports.loop.call_later(5, ran.append, "timer")
         task = asyncio.create_task(nested())
         ports.loop.call_later(2.9, lambda: asyncio.ensure_future(nested()))
@@ -264,7 +264,7 @@ def test_nothing_of_a_process_that_is_gone_runs_until_the_world_is_over() -> Non
 def test_a_paused_process_stands_still_and_then_everything_is_late() -> None:
     seen: list[tuple[str, float]] = []
 
-    async def program(ports: ProcessPorts) -> None:
+    async def program(ports: NodePorts) -> None:
         began = ports.clock.monotonic()
         while True:
             await asyncio.sleep(1)

@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.ports.transport import LinkState, Message, Topic
 from reconciler.resources.errors import VclError
-from reconciler.sim.world import NodeFailed, ProcessPorts, SimTransport, World
+from reconciler.sim.world import NodeFailed, NodePorts, SimTransport, World
 
 
 class Mesh:
@@ -22,7 +22,7 @@ class Mesh:
         self.world.power_on()
         self.world.run_for(5)
 
-    async def program(self, ports: ProcessPorts) -> None:
+    async def program(self, ports: NodePorts) -> None:
         me, number = ports.name, 0
 
         def hear(sender: str, message: Message) -> None:
@@ -175,7 +175,7 @@ def test_a_host_that_came_back_is_not_taken_for_the_one_before(mesh: Mesh) -> No
 
 
 def test_two_daemons_cannot_have_one_port(mesh: Mesh) -> None:
-    async def second(ports: ProcessPorts) -> None:
+    async def second(ports: NodePorts) -> None:
         await SimTransport(mesh.world.network, ports.loop, "a").run()
 
     mesh.world.node("a").spawn(second)

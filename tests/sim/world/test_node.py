@@ -8,12 +8,12 @@ import logging
 import pytest
 
 from reconciler.ports.transport import LinkState, Message, Topic
-from reconciler.sim.world import ProcessPorts, SimulationError, World
+from reconciler.sim.world import NodePorts, SimulationError, World
 
 log = logging.getLogger("reconciler.example")
 
 
-async def program(ports: ProcessPorts) -> None:
+async def program(ports: NodePorts) -> None:
     ports.disk["starts"] = ports.disk.get("starts", 0) + 1
     ports.memory["starts"] = ports.memory.get("starts", 0) + 1
     ports.transport.listen(lambda sender, message: ports.memory.setdefault("heard", []).append(message.body))
@@ -156,7 +156,7 @@ def test_a_wall_clock_that_is_set_leaves_monotonic_time_alone() -> None:
 def test_a_clock_that_drifts_makes_every_timer_early_or_late() -> None:
     seen: list[tuple[str, float]] = []
 
-    async def ticking(ports: ProcessPorts) -> None:
+    async def ticking(ports: NodePorts) -> None:
         while True:
             await asyncio.sleep(10)
             seen.append((ports.name, world.now))
@@ -191,7 +191,7 @@ def test_the_log_tells_who_said_what_and_when() -> None:
 
 
 def test_a_program_that_returns_ends_its_process() -> None:
-    async def short(ports: ProcessPorts) -> None:
+    async def short(ports: NodePorts) -> None:
         await asyncio.sleep(1)
 
     with World(seed=1) as world:

@@ -10,11 +10,11 @@ import pytest
 
 from reconciler.resources.errors import OutcomeUnknown, StoreUnavailable
 from reconciler.resources.transactions import Changes, Committed, Conflict, NotApplied
-from reconciler.sim.world import ProcessPorts, World
+from reconciler.sim.world import NodePorts, World
 from reconciler.testing.store_harness import txn
 
 
-async def idle(ports: ProcessPorts) -> None:
+async def idle(ports: NodePorts) -> None:
     await asyncio.Event().wait()
 
 
@@ -28,12 +28,12 @@ def world() -> Iterator[World]:
 
 
 def calls(
-    world: World, node: str, work: Callable[[ProcessPorts], Coroutine[Any, Any, Any]]
+    world: World, node: str, work: Callable[[NodePorts], Coroutine[Any, Any, Any]]
 ) -> tuple[Any, float]:
     """The result or the exception, and the seconds it took."""
     began = world.now
 
-    async def caught(ports: ProcessPorts) -> Any:
+    async def caught(ports: NodePorts) -> Any:
         try:
             return await work(ports)
         except (StoreUnavailable, OutcomeUnknown) as error:
