@@ -17,6 +17,8 @@ from reconciler.adapters.mesh.options import Limits
 from reconciler.adapters.mesh.wire import CLOSE_PATIENCE, MESSAGE_LIMIT, PATH, Wire
 from reconciler.ports.transport import Endpoint, LinkState
 
+_SPREAD = 0.05
+"""Seconds over which first attempts are spread."""
 _ALIVE_FOR = 1.0
 """Seconds after which a link counts as having worked."""
 
@@ -61,7 +63,7 @@ def pause(limits: Limits, failures: int, jitter: float) -> float:
     """Seconds before the next attempt; the first one after a loss comes at once, but not everybody's at the
     same moment. `jitter` in [0, 1)."""
     if failures == 0:
-        return limits.retry_first * jitter / 4
+        return _SPREAD * jitter
     base = min(limits.retry_last, limits.retry_first * 2.0 ** min(failures - 1, 16))
     return base * (1.0 - 0.25 * jitter)
 
@@ -75,12 +77,12 @@ Failure = (OSError, aiohttp.ClientError, TimeoutError, Refused, FrameRefused, Va
 """What an attempt may end with. ValueError: an address that is none."""
 
 
-def explain(error: BaseException, endpoint: Endpoint, limits: Limits) -> tuple[LinkState, str]:
+def explain(error: BaseException, endpoint: Endpoint, limits: Limits, *, tls: bool) -> tuple[LinkState, str]:
     """The state of the link after a failed attempt, and why in words."""
     where = f"{endpoint.address} port {endpoint.port}"
-    certificate = next((each for each in _chain(error) if isinstance(each, ssl.SSLError)), None)
-    if certificate is not None:
-        return LinkState.DENIED, f"{where}: {_tls_reason(certificate)}"
+    for each in _chain(error):
+        if isinstance(each, ssl.SSLError) and not isinstance(each, aiohttp.ClientError):
+            return LinkState.DENIED, f"{where}: {_tls_reason(each)}"
     match error:
         case Refused():
             return LinkState.DENIED, f"{where}: {error.words}"
@@ -99,6 +101,10 @@ def explain(error: BaseException, endpoint: Endpoint, limits: Limits) -> tuple[L
             return LinkState.UNREACHABLE, f"{where}: {words}"
         case ValueError():
             return LinkState.UNREACHABLE, f"{endpoint.address!r} is not an address"
+        case aiohttp.ServerDisconnectedError() if tls:
+            # Whoever refuses a client's certificate just hangs up: asyncio does not send the alert.
+            words = "it hung up once TLS was set up; perhaps it refuses our certificate, its log says more"
+            return LinkState.DENIED, f"{where}: {words}"
         case _:
             return LinkState.CONNECTING, f"{where} closed the connection before it was a link"
 

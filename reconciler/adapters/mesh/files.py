@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler.resources.errors import InvalidInput
 
 LEAST_BYTES = 16
-_MOST_BYTES = 4096
+_MOST_BYTES = 1 << 16
 
 
 def load_secret(path: Path | str) -> bytes:
@@ -33,9 +33,11 @@ def read_private(path: Path, what: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise unreadable(path, what, error) from error
-    with os.fdopen(descriptor, "rb") as file:
-        _check_private(path, what, os.fstat(file.fileno()))
-        return file.read(_MOST_BYTES * 16)
+    try:
+        _check_private(path, what, os.fstat(descriptor))
+        return os.read(descriptor, _MOST_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def unreadable(path: Path, what: str, error: OSError) -> InvalidInput:

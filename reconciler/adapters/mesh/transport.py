@@ -243,7 +243,8 @@ class MeshTransport:
             if isinstance(error, Refused) and not error.by_peer:
                 self._counts.refuse("refused_connections", error.refusal, f"{peer.name}: {error.words}")
             if peer.connection is None:
-                self._change(peer, *explain(error, endpoint, self._options.limits))
+                tls = self._options.tls is not None
+                self._change(peer, *explain(error, endpoint, self._options.limits, tls=tls))
         finally:
             if wire is not None:
                 await wire.close()
