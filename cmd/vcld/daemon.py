@@ -23,15 +23,18 @@ from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.cluster_status import view_of
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
+from reconciler.loops.liveness import Liveness
 from reconciler.loops.objects import Objects
 from reconciler.loops.session import begin, patiently
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
 from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.ports.controller import Controller
+from reconciler.resources import keys
 from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
 from reconciler.resources.membership import NodeHealth
+from reconciler.resources.records import SchemaRecord
 from vcld.config import Config, StoreType
 from vcld.parts import CLOCK, IDS, Outside, entry, node_ports, open_store, version_info
 
@@ -116,10 +119,17 @@ class Daemon:
         ports = node_ports(self._config, begun, outside, directory, lambda: self._health(probe))
         node = self._node = assemble(ports, begun, cache, writer, lambda: self._frozen)
         log.info("vcld on node %s, session %d, cluster %s", node.name, begun.session, begun.cluster.uid)
+        liveness = Liveness(lambda: view_of(node), CLOCK, ports.timers.mesh_heartbeat)
         async with self._cluster_log(node) as logs:
-            loops = {"seen": lambda: self._remember(node), "health": probe.run, "log": logs.run}
+            loops = {
+                "seen": lambda: self._remember(node),
+                "health": probe.run,
+                "log": logs.run,
+                "liveness": liveness.run,
+            }
+            services = self._services(node, logs, liveness)
             self._supervisor.start({**node.loops(), **loops})
-            await self._until_stopped(node, logs, directory, ready)
+            await self._until_stopped(node, services, directory, ready)
 
     @contextlib.asynccontextmanager
     async def _cluster_log(self, node: Node) -> AsyncIterator[ClusterLog]:
@@ -141,10 +151,10 @@ class Daemon:
             await file.close()
 
     async def _until_stopped(
-        self, node: Node, logs: ClusterLog, directory: LocalManifestDirectory, ready: Callable[[], None]
+        self, node: Node, services: ApiServices, directory: LocalManifestDirectory, ready: Callable[[], None]
     ) -> None:
         try:
-            await self._serve(node, logs, ready)
+            await self._serve(services, ready)
         finally:
             await self._supervisor.stop()
             with contextlib.suppress(StoreError):
@@ -187,10 +197,10 @@ class Daemon:
             self._seen_file.save(seen)
             self._seen = self._saved = seen
 
-    async def _serve(self, node: Node, logs: ClusterLog, ready: Callable[[], None]) -> None:
+    async def _serve(self, services: ApiServices, ready: Callable[[], None]) -> None:
         socket = self._config.socket
         runner = await serve(
-            build_app(self._services(node, logs)),
+            build_app(services),
             self._config.socket_path,
             group=socket.group,
             mode=int(socket.mode, 8),
@@ -202,7 +212,10 @@ class Daemon:
         finally:
             await runner.cleanup()
 
-    def _services(self, node: Node, logs: ClusterLog) -> ApiServices:
+    def _services(self, node: Node, logs: ClusterLog, liveness: Liveness) -> ApiServices:
+        objects = Objects(node.cache, liveness.line)
+        liveness.subscribe(objects.seen_anew)
+
         def controller_of(vm: str) -> Controller | None:
             spec = node.views.vm(vm)
             return node.ports.controllers.get(spec.controller) if spec is not None else None
@@ -216,7 +229,7 @@ class Daemon:
             return controller.guest if controller is not None else None
 
         return ApiServices(
-            objects=Objects(node.cache),
+            objects=objects,
             manifests=Manifests(node.manifests),
             intents=Intents(node.views, node.writer, CLOCK, IDS),
             events=EventLog(node.cache),
@@ -227,7 +240,7 @@ class Daemon:
                 f"loop {name}: {why}" for name, why in sorted(self._supervisor.failed.items())
             ),
             ready=lambda: self._problems(node),
-            status=lambda: self._status(node),
+            status=lambda: self._status(node, liveness),
             read_only=node.frozen,
             logs=logs,
         )
@@ -245,7 +258,7 @@ class Daemon:
         found += [f"controller {n}: {why}" for n, why in sorted(node.agent.controller_errors.items())]
         return tuple(found)
 
-    def _status(self, node: Node) -> dict[str, Any]:
+    def _status(self, node: Node, liveness: Liveness) -> dict[str, Any]:
         return {
             "node": node.name,
             "session": node.begun.session,
@@ -253,7 +266,7 @@ class Daemon:
             "epoch": node.elector.epoch.epoch if node.elector.epoch is not None else None,
             "frozen": node.frozen(),
             "problems": list(self._problems(node)),
-            "cluster": encode(view_of(node)),
+            "cluster": {"name": node.begun.cluster.name, **encode(liveness.view())},
             "timers": encode(node.ports.timers),
             "store": self._store_status(node),
             "agent": {"queued": node.agent.queued},
@@ -269,6 +282,7 @@ class Daemon:
 
     def _store_status(self, node: Node) -> dict[str, Any]:
         store = self._config.store
+        schema = node.views.record(keys.SCHEMA, SchemaRecord)
         where = (
             f"{store.pool}/{store.namespace}/{store.object}"
             if store.type is StoreType.RADOS
@@ -279,6 +293,7 @@ class Daemon:
             "path": where,
             "revision": node.cache.revision,
             "healthy": node.cache.healthy,
+            "schema": schema.version if schema is not None else None,
         }
 
     async def _close_all(self, node: Node) -> None:

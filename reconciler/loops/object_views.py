@@ -14,22 +14,25 @@ from reconciler.resources.kinds import API_VERSION, Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What a reader knows of an object: which one it is, which version, and how it was labelled."""
+    """What a reader knows of an object: which one it is, which version, and how it was labelled. `seen`: what
+    it knows that is not in the store and so has no version."""
 
     uid: str
     version: str
     labels: Mapping[str, str]
+    seen: str = ""
 
 
 class ObjectView:
     """One merged object, with its JSON made at most once."""
 
-    __slots__ = ("_json", "_row", "kind", "name", "object")
+    __slots__ = ("_json", "_row", "kind", "name", "object", "seen")
 
-    def __init__(self, kind: Kind, name: str, merged: Mapping[str, Any]) -> None:
+    def __init__(self, kind: Kind, name: str, merged: Mapping[str, Any], seen: str = "") -> None:
         self.kind = kind
         self.name = name
         self.object = merged
+        self.seen = seen
         self._json: bytes | None = None
         self._row: bytes | None = None
 
@@ -42,7 +45,10 @@ class ObjectView:
         """What one who was told of this object knows."""
         metadata = self.object["metadata"]
         return Known(
-            uid=str(metadata.get("uid", "")), version=metadata.get("resourceVersion", ""), labels=self.labels
+            uid=str(metadata.get("uid", "")),
+            version=metadata.get("resourceVersion", ""),
+            labels=self.labels,
+            seen=self.seen,
         )
 
     def json(self) -> bytes:

@@ -3,6 +3,8 @@
 Merging is done when somebody asks, once for each change: an idle daemon does nothing, and `get` of objects
 that did not change costs a dictionary look-up. Invariants: what is served is the copy of the store at one
 revision, and a watch that is told of revision N has been told every change up to N.
+
+Whether a node is alive is not in the store: each daemon adds what it sees itself, at every look.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from reconciler.loops.cache import StoreCache
 from reconciler.loops.object_views import Known, ObjectView, dump_json, unseen
 from reconciler.loops.watches import ObjectWatch
 from reconciler.planning import tables
+from reconciler.planning.cluster_view import NodeLine
 from reconciler.planning.merge import dependents, merged_object, object_exists
+from reconciler.planning.merge_node import with_liveness
 from reconciler.planning.selectors import Requirements, selects
 from reconciler.planning.tables import Surroundings
 from reconciler.resources.errors import Expired, NotFound, StoreUnavailable
@@ -26,6 +30,8 @@ HISTORY = 4096
 
 ObjectId = tuple[Kind, str]
 Listener = Callable[[frozenset[ObjectId]], None]
+Liveness = Callable[[str], NodeLine | None]
+"""What is seen of the node of this name; None when it is no member."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +56,9 @@ class _Changed:
 class Objects:
     """get, list and watch of merged objects."""
 
-    def __init__(self, cache: StoreCache) -> None:
+    def __init__(self, cache: StoreCache, liveness: Liveness = lambda node: None) -> None:
         self._cache = cache
+        self._liveness = liveness
         self._names: dict[Kind, set[str]] = {kind: set() for kind in Kind}
         self._sorted: dict[Kind, tuple[str, ...]] = {}
         self._views: dict[ObjectId, ObjectView] = {}
@@ -139,11 +146,30 @@ class Objects:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    def seen_anew(self, nodes: Iterable[str]) -> None:
+        """What is seen of these nodes has changed: tell those who watch them."""
+        changed = frozenset((Kind.NODE, name) for name in nodes if name in self._names[Kind.NODE])
+        for watch in self._watches:
+            for kind, name in sorted(changed):
+                if watch.kind is kind:
+                    watch.mark(name, None)
+        for listener in list(self._listeners) if changed else ():
+            listener(changed)
+
     def _require_store(self) -> None:
         if self.revision < 0:
             raise StoreUnavailable("the store has not been read yet", cure="try again in a moment")
 
     def _view(self, id: ObjectId) -> ObjectView | None:
+        view = self._stored(id)
+        line = self._liveness(id[1]) if view is not None and id[0] is Kind.NODE else None
+        if view is None or line is None:
+            return view
+        seen = f"{line.standing} {line.master}"
+        return ObjectView(*id, with_liveness(view.object, line), seen)
+
+    def _stored(self, id: ObjectId) -> ObjectView | None:
+        """The object as the store has it."""
         view = self._views.get(id)
         if view is not None and id not in self._stale:
             return view

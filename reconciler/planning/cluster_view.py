@@ -22,7 +22,8 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLine:
-    """One member. Ages in seconds; None: never, or not looked at. `link` is None for the node that tells."""
+    """One member. Ages in seconds; None: never, or not looked at. `link` is None for the node that tells.
+    `since`: the time when `standing` was seen to change; empty when it has not since that node's start."""
 
     name: str
     rank: int
@@ -38,6 +39,7 @@ class NodeLine:
     load: float | None = None
     disk_free: int | None = None
     master: bool = False
+    since: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

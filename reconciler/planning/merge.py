@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reconciler.planning.conditions import condition, merged_conditions
+from reconciler.planning.conditions import merged_conditions
+from reconciler.planning.merge_node import node_status, with_ready
 from reconciler.planning.merge_vm import (
     CLUSTER_NAME,
     manifest_conditions,
@@ -23,7 +24,6 @@ from reconciler.resources.codec import encode
 from reconciler.resources.infrastructure import Power
 from reconciler.resources.kinds import API_VERSION, Kind
 from reconciler.resources.records import ClusterRecord, ObjectMeta, SpecRecord
-from reconciler.resources.status import ConditionType
 
 _REPORTED = (Kind.NODE, Kind.STORAGE_POOL)
 """Kinds whose objects may exist without a manifest, because a node reports on them."""
@@ -37,6 +37,8 @@ def object_exists(snapshot: Snapshot, kind: Kind, name: str) -> bool:
         return True
     if kind is Kind.CLUSTER:
         return name == CLUSTER_NAME and snapshot.get(keys.CLUSTER) is not None
+    if kind is Kind.NODE and snapshot.get(keys.member(name)) is not None:
+        return True
     return kind in _REPORTED and snapshot.get(keys.node_status(kind, name)) is not None
 
 
@@ -74,6 +76,8 @@ def dependents(key: str) -> tuple[tuple[Kind, str | None], ...]:
     for prefix in (keys.BINDINGS, keys.CLAIMS):
         if key.startswith(prefix):
             return ((Kind.VIRTUAL_MACHINE, key.removeprefix(prefix)),)
+    if key.startswith(keys.MEMBERS):
+        return ((Kind.NODE, key.removeprefix(keys.MEMBERS)),)
     if key.startswith(keys.FENCES):
         return ((Kind.NODE, key.removeprefix(keys.FENCES)), (Kind.VIRTUAL_MACHINE, None))
     if key == keys.POWER_INTENT:
@@ -108,42 +112,14 @@ def _status(
         case Kind.VIRTUAL_MACHINE if record is not None:
             return vm_status(reader, record, manifest)
         case Kind.NODE:
-            status = _node_status(reader, name, record)
+            status = node_status(reader, name, record)
         case Kind.CLUSTER:
             status = _cluster_status(reader, record)
         case _:
             status = reader.raw(keys.node_status(kind, name)) or {}
             if kind is Kind.STORAGE_POOL:
-                status = _with_ready(status, record)
+                status = with_ready(status, record)
     return _with_source(status, record, manifest)
-
-
-def _node_status(reader: Reader, name: str, record: SpecRecord | None) -> dict[str, Any]:
-    """What the node reports, and whether it is master and may be given work."""
-    status = _with_ready(reader.raw(keys.node_status(Kind.NODE, name)) or {}, record)
-    epoch = reader.aside().raw(keys.EPOCH) or {}
-    spec = record.spec if record else {}
-    return {
-        **status,
-        "roles": ["master"] if epoch.get("holder") == name else [],
-        "unschedulable": bool(spec.get("unschedulable") or spec.get("maintenance")),
-        **({"fencing": True} if reader.exists(keys.fence(name)) else {}),
-    }
-
-
-def _with_ready(status: dict[str, Any], record: SpecRecord | None) -> dict[str, Any]:
-    """The report with a Ready condition, also when nobody has reported yet."""
-    if not status:
-        status = {"ready": False, "message": "no node has reported on it yet"}
-    found = merged_conditions(status)
-    if ConditionType.READY not in found:
-        ready, message = bool(status.get("ready")), str(status.get("message") or "")
-        generation = record.metadata.generation if record else 0
-        reason = "Reported" if ready else "NotReady"
-        found[ConditionType.READY] = condition(
-            ConditionType.READY, ready, reason, message=message, generation=generation
-        )
-    return {**status, "conditions": [found[key] for key in sorted(found)]}
 
 
 def _cluster_status(reader: Reader, record: SpecRecord | None) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.planning.liveness import Standing
 from reconciler.resources.infrastructure import PoolType
 from reconciler.resources.kinds import API_VERSION, Kind
-from reconciler.resources.quantity import format_bytes, human_bytes, parse_bytes, parse_cpu
+from reconciler.resources.quantity import format_bytes, human_bytes, parse_bytes
 
 NONE = "<none>"
 UNKNOWN = "<unknown>"
@@ -59,8 +60,8 @@ COLUMNS: Mapping[Kind, tuple[Column, ...]] = {
         "NAME", "STATUS", "READY", "NODE", "AGE", wide=("IP", "CPU", "MEMORY", "MESSAGE")
     ),
     Kind.NODE: _columns(
-        *("NAME", "STATUS", "ROLES", "AGE", "VERSION"),
-        wide=("ADDRESS", "CPU", "MEMORY", "HYPERVISOR", "VMS", "MESSAGE"),
+        *("NAME", "STATUS", "ROLES", "RANK", "AGE", "VERSION"),
+        wide=("ADDRESS", "CPUS", "VCPU", "MEMORY", "VMS", "HYPERVISOR", "MESSAGE"),
     ),
     Kind.STORAGE_POOL: _columns("NAME", "TYPE", "STATUS", "FREE", "TOTAL", "AGE", wide=("MESSAGE",)),
     Kind.IMAGE: _columns("NAME", "SOURCE", "AGE", wide=("MESSAGE",)),
@@ -140,30 +141,35 @@ def _vm(item: Object, around: Surroundings) -> list[Cell]:
 
 
 def _node(item: Object, around: Surroundings) -> list[Cell]:
-    status, spec, name = item["status"], item["spec"], item["metadata"]["name"]
+    """VCPU and MEMORY are used/usable: after reserve and overcommit. CPUS is what the node has."""
+    status, name = item["status"], item["metadata"]["name"]
     used = around.usage.get(name, Usage())
-    capacity = spec.get("capacity") if isinstance(spec.get("capacity"), Mapping) else {}
-    cpu = _cpu(capacity.get("cpu")) or status.get("cpu") or 0
-    memory = _bytes(capacity.get("memory")) or status.get("memory") or 0
+    has, offers = status.get("capacity") or {}, status.get("usable") or {}
+    cpu, memory = offers.get("cpu"), offers.get("memory")
     return [
         name,
         _node_word(status),
         ",".join(status.get("roles") or ()) or NONE,
+        str(status.get("rank", 0)),
         _created(item),
         status.get("version") or UNKNOWN,
-        status.get("address") or spec.get("address") or NONE,
-        f"{used.cpu}/{cpu:g}",
-        f"{human_bytes(used.memory)}/{human_bytes(memory)}",
-        status.get("hypervisor") or UNKNOWN,
+        status.get("address") or NONE,
+        f"{has['cpu']:g}" if "cpu" in has else UNKNOWN,
+        f"{used.cpu}/{UNKNOWN if cpu is None else f'{cpu:g}'}",
+        f"{human_bytes(used.memory)}/{UNKNOWN if memory is None else human_bytes(memory)}",
         str(used.vms),
+        status.get("hypervisor") or UNKNOWN,
         status.get("message") or "",
     ]
 
 
 def _node_word(status: Object) -> str:
-    word = _ready_word(status)
-    words = [word, "Fencing"] if status.get("fencing") else [word]
-    return ",".join([*words, "SchedulingDisabled"] if status.get("unschedulable") else words)
+    """How the node is, as the one who answers sees it: its own report counts only while it is alive."""
+    standing = (status.get("liveness") or {}).get("standing")
+    words = [standing if standing and standing != Standing.READY else _ready_word(status)]
+    words += ["Fencing"] if status.get("fencing") else []
+    words += ["SchedulingDisabled"] if status.get("unschedulable") else []
+    return ",".join(words)
 
 
 def _ready_word(status: Object) -> str:
@@ -264,12 +270,5 @@ def _cores(vm: Object) -> int | None:
 def _bytes(value: Any) -> int | None:
     try:
         return None if value is None else parse_bytes(value)
-    except ValueError:
-        return None
-
-
-def _cpu(value: Any) -> float | None:
-    try:
-        return None if value is None else parse_cpu(value)
     except ValueError:
         return None

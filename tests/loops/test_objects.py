@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from reconciler.loops import objects as module
 from reconciler.loops.objects import Objects
 from reconciler.loops.watches import ObjectWatch
+from reconciler.planning.cluster_view import NodeLine
 from reconciler.planning.selectors import parse_selector
 from reconciler.resources import keys
 from reconciler.resources.errors import Expired, NotFound, StoreUnavailable
@@ -100,7 +102,26 @@ async def test_node_rows_follow_the_vms(desk: Desk) -> None:
     await desk.vm("web")
     await desk.run("web")
     nodes = desk.objects.list(Kind.NODE)
-    assert b'"2/8"' in desk.objects.table(Kind.NODE, nodes.views, nodes.revision)
+    assert b'"8","2/32"' in desk.objects.table(Kind.NODE, nodes.views, nodes.revision)
+
+
+async def test_a_node_is_as_alive_as_it_is_seen_to_be(desk: Desk) -> None:
+    lines = {"r1": NodeLine(name="r1", rank=0, address="", standing="Ready")}
+    objects = Objects(desk.cache, lines.get)
+    await desk.put({keys.node_status(Kind.NODE, "r1"): NodeStatus(uid="n", ready=True)})
+    watch = objects.watch(Kind.NODE, since=objects.revision)
+    objects.seen_anew(["r1", "never-heard-of"])
+    assert await told(watch) == []
+    lines["r1"] = replace(lines["r1"], standing="Silent", reason="silent on the mesh for 5.0 s")
+    objects.seen_anew(["r1"])
+    assert await told(watch) == [("MODIFIED", "r1")]
+    status = objects.get(Kind.NODE, "r1").object["status"]
+    assert (status["ready"], status["message"]) == (False, "silent on the mesh for 5.0 s")
+    nodes = objects.list(Kind.NODE)
+    assert b'"r1","Silent"' in objects.table(Kind.NODE, nodes.views, nodes.revision)
+    lines["r1"] = replace(lines["r1"], reason="silent on the mesh for 6.0 s")
+    objects.seen_anew(["r1"])
+    assert await told(watch) == []
 
 
 async def test_subscribers_hear_which_objects_may_have_changed(desk: Desk) -> None:

@@ -37,23 +37,24 @@ def test_memory_is_shown_the_short_way() -> None:
     assert cells(vm("r1", memory=2147483648))["MEMORY"] == "2Gi"
 
 
-def test_a_node_shows_what_is_used_of_what_it_has() -> None:
-    node = made(
-        Kind.NODE, {}, {"uid": "n", "ready": True, "cpu": 16, "memory": 64 * 2**30, "roles": ["master"]}
-    )
+def test_a_node_shows_what_is_used_of_what_vms_may_use() -> None:
+    status = {
+        "uid": "n",
+        "ready": True,
+        "roles": ["master"],
+        "rank": 2,
+        "capacity": {"cpu": 16, "memory": 65 * 2**30},
+        "usable": {"cpu": 63.5, "memory": 64 * 2**30},
+    }
     around = Surroundings(usage={"x": Usage(vms=3, cpu=6, memory=12 * 2**30)})
-    found = cells(node, around)
-    assert (found["CPU"], found["MEMORY"], found["VMS"], found["ROLES"]) == (
-        "6/16",
-        "12Gi/64Gi",
-        "3",
-        "master",
-    )
+    found = cells(made(Kind.NODE, {}, status), around)
+    assert (found["CPUS"], found["VCPU"], found["MEMORY"], found["VMS"]) == ("16", "6/63.5", "12Gi/64Gi", "3")
+    assert (found["ROLES"], found["RANK"]) == ("master", "2")
 
 
-def test_a_nodes_own_capacity_counts_before_what_it_reports() -> None:
-    node = made(Kind.NODE, {"capacity": {"cpu": "1500m", "memory": "1Gi"}}, {"cpu": 16, "memory": 5})
-    assert (cells(node)["CPU"], cells(node)["MEMORY"]) == ("0/1.5", "0/1Gi")
+def test_what_a_node_has_is_unknown_until_it_has_reported() -> None:
+    found = cells(made(Kind.NODE, {}))
+    assert (found["CPUS"], found["VCPU"], found["MEMORY"]) == ("<unknown>", "0/<unknown>", "0/<unknown>")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,12 @@ def test_a_nodes_own_capacity_counts_before_what_it_reports() -> None:
         ({"uid": "n", "ready": False}, "NotReady"),
         ({"uid": "n", "ready": True, "unschedulable": True}, "Ready,SchedulingDisabled"),
         ({"uid": "n", "ready": False, "fencing": True}, "NotReady,Fencing"),
+        ({"uid": "n", "ready": True, "liveness": {"standing": "Ready"}}, "Ready"),
+        ({"uid": "n", "ready": False, "liveness": {"standing": "Ready"}}, "NotReady"),
+        ({"ready": False, "liveness": {"standing": "Ready"}}, "Unknown"),
+        ({"uid": "n", "ready": False, "liveness": {"standing": "Degraded"}}, "Degraded"),
+        ({"uid": "n", "liveness": {"standing": "Silent"}, "fencing": True}, "Silent,Fencing"),
+        ({"liveness": {"standing": "Stopped"}, "unschedulable": True}, "Stopped,SchedulingDisabled"),
     ],
 )
 def test_a_nodes_status_word(status: dict[str, Any], word: str) -> None:
