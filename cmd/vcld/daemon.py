@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from reconciler.loops.apply import Manifests
 from reconciler.loops.assembly import Node, assemble
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.cluster_log import ClusterLog
-from reconciler.loops.cluster_status import view_of
+from reconciler.loops.cluster_status import samples_of, view_of
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.liveness import Liveness
@@ -30,6 +30,7 @@ from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
 from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.ports.controller import Controller
+from reconciler.ports.metrics import Measured, Sample
 from reconciler.resources import keys
 from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
@@ -242,8 +243,16 @@ class Daemon:
             ready=lambda: self._problems(node),
             status=lambda: self._status(node, liveness),
             read_only=node.frozen,
+            metrics=lambda: self._samples(node),
             logs=logs,
         )
+
+    @staticmethod
+    def _samples(node: Node) -> Iterator[Sample]:
+        yield from samples_of(node)
+        transport = node.ports.transport
+        if isinstance(transport, Measured):
+            yield from transport.samples()
 
     def _failed_loops(self) -> tuple[str, ...]:
         return tuple(f"loop {name}: {why}" for name, why in sorted(self._supervisor.failed.items()))

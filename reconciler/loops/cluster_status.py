@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
+
 from reconciler.loops.assembly import Node
 from reconciler.planning.cluster_view import ClusterView, Connection, Known, cluster_view
+from reconciler.planning.liveness import Standing
+from reconciler.ports.metrics import Sample
 
 
 def view_of(node: Node) -> ClusterView:
@@ -29,3 +34,38 @@ def view_of(node: Node) -> ClusterView:
         ),
         node.ports.timers,
     )
+
+
+def samples_of(node: Node) -> Iterator[Sample]:
+    """The same as metrics: an alert on them needs no CLI."""
+    view = view_of(node)
+    standings = Counter(line.standing for line in view.nodes)
+    for standing in Standing:
+        yield Sample(
+            name="vcl_nodes",
+            help="Members of the cluster by what this node knows of them.",
+            value=standings[standing.value],
+            labels={"standing": standing.value},
+        )
+    yield Sample(
+        name="vcl_quorum_nodes_seen", help="Members that this node counts.", value=len(view.quorum.seen)
+    )
+    yield Sample(
+        name="vcl_quorum_nodes_needed", help="Members that are a majority.", value=view.quorum.needed
+    )
+    yield Sample(name="vcl_epoch", help="The epoch of the last master.", value=view.epoch)
+    yield Sample(
+        name="vcl_master", help="1 on the node that is master.", value=int(node.elector.epoch is not None)
+    )
+    for line in view.nodes:
+        for name, age in (
+            ("vcl_heartbeat_age_seconds", line.heartbeat_age),
+            ("vcl_lease_age_seconds", line.lease_age),
+        ):
+            if age is not None and line.name != view.node:
+                yield Sample(
+                    name=name,
+                    help="Seconds since it was last heard of.",
+                    value=age,
+                    labels={"node": line.name},
+                )

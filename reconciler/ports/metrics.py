@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol, runtime_checkable
 
 
 class MetricType(StrEnum):
@@ -22,6 +23,15 @@ class Sample:
     value: float
     type: MetricType = MetricType.GAUGE
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """Something that counts what it does."""
+
+    def samples(self) -> Iterable[Sample]:
+        """Its values now; quick, and never blocks."""
+        ...
 
 
 MetricsSource = Callable[[], Iterable[Sample]]

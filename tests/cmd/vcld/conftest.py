@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,6 +82,14 @@ class Node:
             text=True,
             timeout=60,
         )
+
+    def metrics(self) -> str:
+        """The answer of GET /metrics."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(20)
+            connection.connect(str(self.socket))
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def vm(self, name: str) -> dict[str, Any]:
         """The merged object, empty when there is none."""

@@ -201,3 +201,12 @@ def test_a_damaged_store_is_refused_in_words(node) -> None:
     assert "Traceback" not in node.log()
     with pytest.raises(sqlite3.DatabaseError):
         sqlite3.connect(store).execute("select 1 from sqlite_master")
+
+
+def test_the_metrics_tell_of_the_cluster(node) -> None:
+    node.start()
+    node.until(lambda: "vcl_master 1" in node.metrics())
+    text = node.metrics()
+    assert 'vcl_nodes{standing="Ready"} 1' in text
+    assert "vcl_quorum_nodes_needed 1" in text
+    assert "vcl_epoch 1" in text
