@@ -24,8 +24,10 @@ class Topic(StrEnum):
     """What a message is about; an unknown topic is counted and dropped (another version of vcl)."""
 
     HEARTBEAT = "heartbeat"
+    """Only the latest counts: it replaces one that still waits, overtakes logs, and is never refused for want
+    of room."""
     WAKE = "wake"
-    """The store has changed: `{revision}`."""
+    """The store has changed: `{revision}`. Only the latest counts, as with heartbeats."""
     LOG = "log"
     """Log records for a reader that asked: `{reader, records, dropped}`."""
     LOG_ASK = "log-ask"

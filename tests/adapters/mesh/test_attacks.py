@@ -6,10 +6,12 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -290,6 +292,16 @@ async def test_a_flood_from_everywhere_is_bounded_and_passes(node: Running) -> N
         await counts(node, "refused_connections.slow", IMPATIENT.unproven)
         async with knocking(node) as wire:
             assert (await handshake.dial(wire, identity("z"), "m")).protocol == 1
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+async def test_whoever_was_put_out_leaves_no_descriptor_behind(tls: bool, certificates: Path) -> None:
+    async with running(options("a", certificates if tls else None)) as (one,):
+        before = len(os.listdir("/proc/self/fd"))
+        for say in (b"", b"garbage\r\n\r\n", UPGRADE, UPGRADE + b"\x82\x85aaaahello") * 10:
+            async with stranger(one, say):
+                await asyncio.sleep(0.005)
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) <= before, "all sockets are closed")
 
 
 async def test_many_refusals_are_counted_and_few_are_logged(
