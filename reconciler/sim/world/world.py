@@ -6,9 +6,10 @@ be seen again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from asyncio import events
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from random import Random
 from types import TracebackType
 from typing import Any, Self
@@ -55,7 +56,7 @@ class World:
         self._failures: list[tuple[str, BaseException | None]] = []
         self._checks: list[Callable[[], object]] = []
         self._handler = NodeLogs(self.log, _running_node, level)
-        self._loggers: list[tuple[logging.Logger, int]] = []
+        self._loggers: list[tuple[logging.Logger, int, bool]] = []
 
     # -- building --------------------------------------------------------------------------------------
 
@@ -186,8 +187,9 @@ class World:
             loops, self._loops = self._loops, []
             for loop in loops:
                 loop.drop()
-            for loop in loops:
-                loop.bury()
+            with _silence():
+                for loop in loops:
+                    loop.bury()
             self.schedule.clear()
 
     def __enter__(self) -> Self:
@@ -211,15 +213,28 @@ class World:
     def _listen(self) -> None:
         """Hear the loggers of production code, at the level that this world wants."""
         for logger in map(logging.getLogger, PRODUCTION):
-            self._loggers.append((logger, logger.level))
+            self._loggers.append((logger, logger.level, logger.propagate))
             logger.setLevel(self._handler.level)
+            logger.propagate = False
             logger.addHandler(self._handler)
 
     def _deafen(self) -> None:
-        for logger, level in self._loggers:
+        for logger, level, propagate in self._loggers:
             logger.removeHandler(self._handler)
             logger.setLevel(level)
+            logger.propagate = propagate
         self._loggers.clear()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """The dead say nothing."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def _running_node() -> str | None:

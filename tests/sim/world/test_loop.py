@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -282,3 +283,21 @@ def test_a_paused_process_stands_still_and_then_everything_is_late() -> None:
         world.node("a").resume()
         world.run_for(2)
         assert [at for name, at in seen if name == "a"] == [1, 2, 12, 13, 14]
+
+
+def test_the_dead_say_nothing_when_the_world_is_closed(caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("reconciler.example")
+
+    async def program(ports: NodePorts) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            log.error("unwound")
+
+    with World(seed=1) as world:
+        world.add("a", program).power_on()
+        world.run_for(1)
+    assert not world.log.said("unwound")
+    assert not caplog.records
+    log.error("somebody else")
+    assert [record.getMessage() for record in caplog.records] == ["somebody else"]
