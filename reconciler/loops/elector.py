@@ -158,13 +158,13 @@ class Elector:
 
     async def _campaign(self, reason: str) -> None:
         context = self._context
-        before = context.views.epoch()
+        before, revision = context.views.epoch(), context.views.cache.revision_of(keys.EPOCH)
         number = before.epoch + 1 if before is not None else 1
         bearing = context.membership.bearing
         bearing.mastering, bearing.successor = number, None
         try:
             await context.membership.renew()
-            won = await self._take(Epoch(epoch=number, holder=context.node))
+            won = await self._take(Epoch(epoch=number, holder=context.node), revision)
         except StoreError as error:
             bearing.mastering = None
             self._say(f"epoch {number} was not taken: {error}")
@@ -180,10 +180,12 @@ class Elector:
         self._master = asyncio.create_task(context.run_master(self.epoch), name="master")
         self._master.add_done_callback(lambda _: self._changed.set())
 
-    async def _take(self, epoch: Epoch) -> bool:
-        writer, cache = self._context.writer, self._context.views.cache
+    async def _take(self, epoch: Epoch, revision: int) -> bool:
+        """`revision` is of the epoch that this one follows: read with it, and not after waiting for anything,
+        or two nodes could take the same number."""
+        writer = self._context.writer
         result = await writer.commit(
-            compares={keys.EPOCH: cache.revision_of(keys.EPOCH)},
+            compares={keys.EPOCH: revision},
             puts={keys.EPOCH: dump(epoch)},
             guards=(keys.SCHEMA, keys.session(self._context.node)),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 
@@ -18,7 +18,8 @@ from reconciler.ports.leases import Leases
 from reconciler.resources import keys
 from reconciler.resources.errors import StoreUnavailable
 from reconciler.resources.membership import NodeHealth, NodeLease
-from reconciler.resources.records import Epoch, load
+from reconciler.resources.records import Epoch, dump, load
+from reconciler.resources.transactions import Committed, Put, Txn
 from reconciler.sim.clock import SeededIds, VirtualClock
 from reconciler.sim.store import MemoryCluster, MemoryStore, TxnFault, touching
 
@@ -29,10 +30,13 @@ class SharedLeases:
     def __init__(self) -> None:
         self.values: dict[str, bytes] = {}
         self.down = False
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def renew(self, node: str, value: bytes, *, timeout: float) -> None:
         if self.down:
             raise StoreUnavailable("no answer")
+        if self.meanwhile is not None:
+            await self.meanwhile()
         self.values[node] = value
 
     async def read(self, *, timeout: float) -> Mapping[str, bytes]:
@@ -193,3 +197,20 @@ async def test_an_earlier_daemon_s_epoch_is_replaced_and_it_can_write_no_more() 
     assert "r1 took epoch 2" in first.elector.reason
     await first.stop()
     await second.stop()
+
+
+async def test_an_epoch_that_somebody_takes_while_the_lease_is_renewed_is_not_taken_again() -> None:
+    cluster, leases = MemoryCluster(), SharedLeases()
+    first = Candidate(cluster, leases)
+    await first.start()
+
+    async def meanwhile() -> None:
+        put = Put(key=keys.EPOCH, value=dump(Epoch(epoch=1, holder="r2")))
+        result = await first.store.txn(Txn(id="other", puts=(put,)))
+        assert isinstance(result, Committed)
+        await first.cache.wait_for(result.revision)
+
+    leases.meanwhile = meanwhile
+    assert await first.look() is None
+    assert "another node was faster with epoch 1" in first.elector.reason
+    await first.stop()
