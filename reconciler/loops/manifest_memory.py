@@ -7,10 +7,13 @@ restored from a backup, what is in the directory is a user's, and nothing in it 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from reconciler.loops.manifest_reader import digest
 from reconciler.loops.views import Views
-from reconciler.planning.manifest_merge import forget
+from reconciler.planning.manifest_merge import agreed, forget
+from reconciler.planning.manifest_values import Write
 from reconciler.ports.manifests import BaseStore
 from reconciler.resources import keys
 from reconciler.resources.errors import ManifestDirectoryError
@@ -50,8 +53,8 @@ class SyncMemory:
                 "replaced? Nothing is synced until vcld is started again"
             )
             await self._save(Base(marker=self.base.marker, cluster=self.base.cluster))
-        if not self.base.cluster:
-            self.base = replace(self.base, cluster=cluster)
+        if self.base.cluster != cluster and not self.doubt:
+            self.base, self._unsaved = replace(self.base, cluster=cluster), True
         self._revision = max(self._revision, revision)
 
     async def keep(self, base: Base) -> None:
@@ -59,10 +62,22 @@ class SyncMemory:
         if base != self.base or self._unsaved:
             await self._save(base)
 
-    def forget(self, path: str) -> None:
-        """The file was removed as on another node: whatever is saved there from now on is a user's."""
-        self.base = forget(self.base, path)
-        self._unsaved = True
+    async def committed(self, writes: Iterable[Write]) -> None:
+        """The store has what these writes say: what it was given is there, and what was deleted is no longer
+        ours to delete again."""
+        given: dict[str, str] = {}
+        gone: set[str] = set()
+        for write in writes:
+            files = {key: value for key, value in write.puts.items() if key.startswith(keys.MANIFESTS)}
+            given |= {keys.manifest_path(key): digest(value) for key, value in files.items()}
+            gone |= {keys.manifest_path(key) for key in write.deletes if key.startswith(keys.MANIFESTS)}
+        if given or gone:
+            await self._save(agreed(forget(self.base, gone), given))
+
+    def forget(self, paths: Collection[str]) -> None:
+        """Files were removed as on another node: whatever is saved there from now on is a user's."""
+        if paths:
+            self.base, self._unsaved = forget(self.base, paths), True
 
     async def _save(self, base: Base) -> None:
         self.base = replace(base, cluster=self.base.cluster, revision=self._views.cache.revision)

@@ -251,8 +251,7 @@ class ManifestSync:
             return Pulled()
         await self._memory.keep(merged.base)
         pulled = await self._puller.carry_out(merged.steps, contents, scan)
-        for path in pulled.removed:
-            self._memory.forget(path)
+        self._memory.forget(pulled.removed)
         return pulled
 
     async def _remark(self, view: SyncView, plan: SyncPlan) -> bool:
@@ -265,9 +264,14 @@ class ManifestSync:
     async def _commit(self, plan: SyncPlan) -> bool:
         """Write the plan; False when it was decided on a copy of the store that was too old."""
         await self._memory.keep(plan.base)
-        for write in (*plan.writes, *plan.statuses):
-            if not await self._write(write):
-                return False
+        done: list[Write] = []
+        try:
+            for write in (*plan.writes, *plan.statuses):
+                if not await self._write(write):
+                    return False
+                done.append(write)
+        finally:
+            await self._memory.committed(done)
         return True
 
     async def _write(self, write: Write) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from reconciler.planning.admission import FINALISED_KINDS, terminate
@@ -24,7 +24,10 @@ from reconciler.planning.manifest_values import (
     Write,
 )
 from reconciler.resources import keys
-from reconciler.resources.records import dump
+from reconciler.resources.records import Source, dump
+
+UNTAKEN = "untaken"
+"""Instead of the digest of a source: nothing was taken from the file yet."""
 
 FEW = 3
 """So many deletions at once need no confirmation, as long as something is left."""
@@ -158,9 +161,12 @@ def _writes(
     writes = []
     for path in sorted(set(leaving) | old_enough):
         asked = bool(leaving.get(path)) and all(key in view.asked.deletions for key in leaving[path])
-        drop = path not in present and not left.get(path) and (path in old_enough or asked)
+        heirs = _heirs(left[path], standings)
+        drop = path not in present and heirs is not None and (path in old_enough or asked)
         drop = drop and path in view.store.files and not view.store.unreadable
         write = _write(path, leaving.get(path, []), view, drop=drop)
+        if drop and heirs:
+            write = _inherit(write, heirs, view)
         if write.puts or write.deletes:
             writes.append(write)
     return tuple(writes)
@@ -168,9 +174,9 @@ def _writes(
 
 def _tenants(
     view: SyncView, standings: Standings, gone: frozenset[ObjectKey]
-) -> tuple[dict[str, int], dict[str, list[ObjectKey]]]:
-    """Of each path: how many objects still belong to it after this plan, and which leave."""
-    left: dict[str, int] = defaultdict(int)
+) -> tuple[dict[str, list[ObjectKey]], dict[str, list[ObjectKey]]]:
+    """Of each path: which objects still belong to it after this plan, and which leave."""
+    left: dict[str, list[ObjectKey]] = defaultdict(list)
     leaving: dict[str, list[ObjectKey]] = defaultdict(list)
     for key in sorted(view.store.objects):
         stored = view.store.objects[key]
@@ -178,7 +184,7 @@ def _tenants(
         if key in gone:
             leaving[path].append(key)
         elif not stored.terminating and not _moves(key, path, standings):
-            left[path] += 1
+            left[path].append(key)
     return left, leaving
 
 
@@ -189,6 +195,24 @@ def _moves(key: ObjectKey, path: str, standings: Standings) -> bool:
         return False
     verdict = standings.verdicts.get(definers[0])
     return verdict is not None and verdict.standing is Standing.GOOD
+
+
+def _heirs(tenants: list[ObjectKey], standings: Standings) -> dict[ObjectKey, str] | None:
+    """For each object that a file leaves behind another file that defines it (several may, and block each
+    other); None when there is none for one of them, so that the file has to stay."""
+    heirs = {key: standings.definers.get(key, ()) for key in tenants}
+    return {key: paths[0] for key, paths in heirs.items() if paths} if all(heirs.values()) else None
+
+
+def _inherit(write: Write, heirs: Mapping[ObjectKey, str], view: SyncView) -> Write:
+    """Hand objects over to other files without taking anything from these: the objects stay as they are."""
+    compares, puts = dict(write.compares), dict(write.puts)
+    for key, path in heirs.items():
+        stored = view.store.objects[key]
+        spec = keys.spec(key.kind, key.name)
+        compares[spec] = stored.revision
+        puts[spec] = dump(replace(stored.record, source=Source(path=path, digest=UNTAKEN)))
+    return replace(write, compares=compares, puts=puts)
 
 
 def _write(path: str, leaving: list[ObjectKey], view: SyncView, *, drop: bool) -> Write:

@@ -7,7 +7,7 @@ meant to write never counts as something that a user changed or removed (SAFETY 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -139,13 +139,24 @@ def merge(
     )
 
 
-def forget(base: Base, path: str) -> Base:
-    """The base after a step has removed the file: whatever is saved there from now on is a user's."""
+def agreed(base: Base, digests: Mapping[str, str]) -> Base:
+    """The base after the store has taken these bytes (path -> digest) from the directory."""
+    known = {path: (digest,) for path, digest in digests.items()}
     return replace(
         base,
-        files={known: digests for known, digests in base.files.items() if known != path},
-        taken={known: digests for known, digests in base.taken.items() if known != path},
-        mine=tuple(known for known in base.mine if known != path),
+        files={**base.files, **known},
+        taken={**base.taken, **known},
+        mine=tuple(sorted({*base.mine, *known})),
+    )
+
+
+def forget(base: Base, paths: Collection[str]) -> Base:
+    """The base after files were removed on both sides: whatever is saved there from now on is a user's."""
+    return replace(
+        base,
+        files={path: digests for path, digests in base.files.items() if path not in paths},
+        taken={path: digests for path, digests in base.taken.items() if path not in paths},
+        mine=tuple(path for path in base.mine if path not in paths),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.loops.apply import Manifests
@@ -19,13 +20,33 @@ from reconciler.ports.manifests import BaseStore, ManifestDirectory
 from reconciler.ports.store import Store
 from reconciler.resources import keys
 from reconciler.resources.crosscheck import KnownObjects
-from reconciler.resources.errors import StoreError
+from reconciler.resources.errors import StoreError, StoreUnavailable
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import ParsedFile, parse_manifest
-from reconciler.resources.records import STORE_SCHEMA, EventType, Intent, SchemaRecord, SpecRecord, dump, load
+from reconciler.resources.records import (
+    STORE_SCHEMA,
+    ClusterRecord,
+    EventType,
+    Intent,
+    SchemaRecord,
+    SpecRecord,
+    dump,
+    load,
+)
+from reconciler.resources.scans import Base, Scan
 from reconciler.resources.status import ManifestStatus
-from reconciler.resources.transactions import Committed, Put, Txn
+from reconciler.resources.transactions import (
+    Committed,
+    KeyValue,
+    Listing,
+    Put,
+    Resolution,
+    Txn,
+    TxnResult,
+    WatchResult,
+)
 from reconciler.sim.clock import SeededIds, VirtualClock
+from reconciler.sim.killpoints import Killpoint
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory
 
 BUILTIN = KnownObjects(names={Kind.STORAGE_POOL: frozenset({"default"})})
@@ -59,6 +80,84 @@ def parse(path: str, data: bytes) -> ParsedFile:
     return parse_manifest(path, data, load_schemas())
 
 
+class KillDirectory:
+    """A manifest directory whose changes can be the daemon's last act."""
+
+    def __init__(self, inner: ManifestDirectory, point: Killpoint) -> None:
+        self._inner = inner
+        self._point = point
+
+    async def scan(self, *, timeout: float) -> Scan:
+        return await self._inner.scan(timeout=timeout)
+
+    async def initialise(self, marker: str) -> None:
+        await self._point.pass_through("initialise", lambda: self._inner.initialise(marker))
+
+    async def write(self, path: str, data: bytes, *, expect: str | None) -> None:
+        await self._point.pass_through(f"write {path}", lambda: self._inner.write(path, data, expect=expect))
+
+    async def remove(self, path: str, *, expect: str) -> None:
+        await self._point.pass_through(f"remove {path}", lambda: self._inner.remove(path, expect=expect))
+
+    async def keep(self, path: str, data: bytes) -> str:
+        return await self._point.pass_through(f"keep {path}", lambda: self._inner.keep(path, data))
+
+    def changes(self) -> AsyncIterator[None]:
+        return self._inner.changes()
+
+
+class KillBases:
+    """A node's memory whose saving can be the daemon's last act."""
+
+    def __init__(self, inner: BaseStore, point: Killpoint) -> None:
+        self._inner = inner
+        self._point = point
+
+    async def load(self) -> Base:
+        return await self._inner.load()
+
+    async def save(self, base: Base) -> None:
+        await self._point.pass_through("save the base", lambda: self._inner.save(base))
+
+
+class CutStore:
+    """A way to a store that can be cut: while `cut`, every call fails at once, and nothing arrives."""
+
+    def __init__(self, inner: Store) -> None:
+        self._inner = inner
+        self.cut = False
+
+    async def get(self, keys: Sequence[str], *, timeout: float = 2.0) -> Mapping[str, KeyValue]:
+        await self._pass()
+        return await self._inner.get(keys, timeout=timeout)
+
+    async def list(self, prefix: str, *, timeout: float = 2.0) -> Listing:
+        await self._pass()
+        return await self._inner.list(prefix, timeout=timeout)
+
+    async def txn(self, txn: Txn, *, timeout: float = 2.0) -> TxnResult:
+        await self._pass()
+        return await self._inner.txn(txn, timeout=timeout)
+
+    async def watch(self, since: int, *, timeout: float) -> WatchResult:
+        await self._pass()
+        result = await self._inner.watch(since, timeout=min(timeout, 0.02))
+        await self._pass()
+        return result
+
+    async def resolve(self, txn_id: str, *, timeout: float = 2.0) -> Resolution:
+        await self._pass()
+        return await self._inner.resolve(txn_id, timeout=timeout)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def _pass(self) -> None:
+        if self.cut:
+            await asyncio.sleep(0.002)
+            raise StoreUnavailable("the way to the store is cut")
+
+
 class ManifestWorld:
     """Use `await start()`, change the directory, `await look()`, and ask; `await stop()` at the end."""
 
@@ -80,7 +179,7 @@ class ManifestWorld:
         self.events: list[tuple[Kind, str, str, str]] = []
         self.directory: ManifestDirectory = directory or self.memory
         self.bases: BaseStore = bases or MemoryBaseStore()
-        self.clock = VirtualClock()
+        self.clock = clock if isinstance(clock, VirtualClock) else VirtualClock()
         self.store = store
         self.cache = StoreCache(store)
         self.views = Views(self.cache)
@@ -111,6 +210,10 @@ class ManifestWorld:
             await self.put(keys.SCHEMA, dump(SchemaRecord(version=STORE_SCHEMA)))
         await self.cache.step(0.0)
         self._follower = asyncio.create_task(self._follow())
+
+    async def store_cluster(self, uid: str) -> None:
+        """Say which cluster the store belongs to."""
+        await self.put(keys.CLUSTER, dump(ClusterRecord(uid=uid, name="test", created="")))
 
     async def stop(self) -> None:
         """Stop following the store; what it holds stays."""
