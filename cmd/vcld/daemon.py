@@ -25,6 +25,7 @@ from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.liveness import Liveness
 from reconciler.loops.objects import Objects
+from reconciler.loops.placement_status import placement_of
 from reconciler.loops.session import begin, patiently
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
@@ -237,11 +238,10 @@ class Daemon:
             console_for=console_for,
             guest_for=guest_for,
             version=lambda: version_info(node.name),
-            live=lambda: tuple(
-                f"loop {name}: {why}" for name, why in sorted(self._supervisor.failed.items())
-            ),
+            live=self._failed_loops,
             ready=lambda: self._problems(node),
             status=lambda: self._status(node, liveness),
+            placement=lambda: self._placement(node, liveness),
             read_only=node.frozen,
             metrics=lambda: self._samples(node),
             logs=logs,
@@ -253,6 +253,10 @@ class Daemon:
         transport = node.ports.transport
         if isinstance(transport, Measured):
             yield from transport.samples()
+
+    async def _placement(self, node: Node, liveness: Liveness) -> dict[str, Any]:
+        found: dict[str, Any] = encode(await placement_of(node, liveness))
+        return found
 
     def _failed_loops(self) -> tuple[str, ...]:
         return tuple(f"loop {name}: {why}" for name, why in sorted(self._supervisor.failed.items()))

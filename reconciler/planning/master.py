@@ -83,15 +83,15 @@ def plan_master(
     demands: list[VmDemand] = []
     for records in sorted(vms, key=lambda r: r.metadata.name):
         name, wish = records.metadata.name, records.desired.wish
-        wants = wish is Wish.RUN or (wish is Wish.DELETED and _purge_left(records))
         if wish is Wish.DELETED and not _owned(records) and not _purge_left(records):
             finals.append(Finalise(vm=name))
             continue
-        if not wants and records.binding is not None and not _owned(records):
+        if not _wants(records) and records.binding is not None and not _owned(records):
             unbinds.append(Unbind(vm=name, reason=records.desired.reason))
             continue
-        if wants or consumes(records.claim, wish):
-            demands.append(_demand(records))
+        demand = demanded(records)
+        if demand is not None:
+            demands.append(demand)
     placement = place(nodes, demands, constraints)
     binds = [
         Bind(vm=vm, node=node, reason=placement.reasons[vm])
@@ -105,6 +105,17 @@ def plan_master(
     return MasterPlan(
         binds=tuple(binds), unbinds=tuple(unbinds), finals=tuple(finals), not_placed=tuple(not_placed)
     )
+
+
+def demanded(records: VmRecords) -> VmDemand | None:
+    """What the VM takes up, or is to be placed with; None when it needs no node."""
+    needs = _wants(records) or consumes(records.claim, records.desired.wish)
+    return _demand(records) if needs else None
+
+
+def _wants(records: VmRecords) -> bool:
+    wish = records.desired.wish
+    return wish is Wish.RUN or (wish is Wish.DELETED and _purge_left(records))
 
 
 def _demand(records: VmRecords) -> VmDemand:

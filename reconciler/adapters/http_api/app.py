@@ -63,6 +63,7 @@ def _daemon(services: ApiServices) -> list[web.RouteDef]:
         _get("/readyz", within(read, daemon.readyz)),
         _get("/metrics", within(read, daemon.metrics)),
         _get(f"{ROOT}/status", within(read, daemon.status)),
+        _get(f"{ROOT}/placement", within(read, daemon.placement)),
         _get(f"{ROOT}/events", _listed(read, events.list_or_watch)),
         _get(f"{ROOT}/logs", logs.read),
     ]

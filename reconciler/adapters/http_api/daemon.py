@@ -42,6 +42,11 @@ async def status(request: web.Request) -> web.StreamResponse:
     return json_response({**services.status(), "heldDeletions": _held(services.manifests.held())})
 
 
+async def placement(request: web.Request) -> web.StreamResponse:
+    """GET /apis/vcl/v1/placement"""
+    return json_response(dict(await request.app[SERVICES].placement()))
+
+
 def _held(held: HeldDeletions | None) -> dict[str, object] | None:
     if held is None:
         return None

@@ -3,7 +3,7 @@ nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,8 +39,9 @@ class ApiServices:
     `console_for`, `guest_for`: those of the controller that runs the VM of this name on this node, or None
     (it runs elsewhere, or its controller has none). `read_only`: why nothing may be changed now, or empty
     (a store that is not to be trusted). `version`: the answer of /version. `live`, `ready`: what
-    is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status. `logs`: None when
-    this daemon keeps no log for readers.
+    is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status. `placement`: that
+    of /apis/vcl/v1/placement, for which the controllers are asked. `logs`: None when this daemon keeps no log
+    for readers.
     """
 
     objects: Objects
@@ -53,6 +54,7 @@ class ApiServices:
     live: Callable[[], tuple[str, ...]]
     ready: Callable[[], tuple[str, ...]]
     status: Callable[[], Mapping[str, Any]]
+    placement: Callable[[], Awaitable[Mapping[str, Any]]]
     logs: ClusterLog | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str

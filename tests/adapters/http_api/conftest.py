@@ -168,6 +168,9 @@ class Api:
             raise self.mistake
         return {"store": {"revision": self.desk.cache.revision}}
 
+    async def _placement(self) -> dict[str, Any]:
+        return {"node": "r1", "vms": [], "nodes": []}
+
     def _services(self) -> ApiServices:
         return ApiServices(
             objects=self.desk.objects,
@@ -180,6 +183,7 @@ class Api:
             live=tuple,
             ready=lambda: self.problems,
             status=self._status,
+            placement=self._placement,
             logs=self.logs,
             limits=self.limits,
         )

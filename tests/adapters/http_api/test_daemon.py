@@ -27,3 +27,7 @@ async def test_metrics_count_objects_and_phases(api: Any) -> None:
     assert 'vcl_objects{kind="VirtualMachine"} 1' in lines
     assert 'vcl_virtual_machines{phase="Running"} 1' in lines
     assert "# TYPE process_cpu_seconds_total counter" in lines
+
+
+async def test_the_placement_is_told_as_the_daemon_finds_it(api: Any) -> None:
+    assert await api.get("placement") == (200, {"node": "r1", "vms": [], "nodes": []})
