@@ -51,6 +51,8 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="validate", module="validate", group=WRITE, help="Check manifest files, without a daemon."),
     Verb(name="explain", module="explain", group=WRITE, help="Explain the fields of a kind."),
     Verb(name="schema", module="schema", group=WRITE, help="Print a kind's JSON Schema."),
+    Verb(name="init", module="init", group=CARE, help="Make a cluster, on its first node."),
+    Verb(name="join", module="join", group=CARE, help="Make this host a node of a cluster."),
     Verb(name="confirm", module="confirm", group=CARE, help="Let held deletions pass."),
     Verb(name="cluster", module="cluster", group=CARE, help="Show how the cluster is doing."),
     Verb(name="doctor", module="doctor", group=CARE, help="Check this machine, and say how to cure it."),
