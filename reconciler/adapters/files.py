@@ -86,6 +86,10 @@ def holds(path: Path, data: bytes) -> bool:
         return _found(path) == digest(data)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link
+            return False
+        raise
 
 
 def create(path: Path, data: bytes, *, mode: int) -> None:

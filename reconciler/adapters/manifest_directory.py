@@ -206,6 +206,11 @@ class LocalManifestDirectory:
         real = os.path.realpath(target) if follow else os.path.realpath(target.parent)
         if os.path.commonpath([root, real]) != root:
             raise ManifestDirectoryError(f"{path} leads out of the manifest directory, to {real}")
+        parent = os.path.join(root, os.path.dirname(path)).rstrip("/")
+        if os.path.realpath(parent) != parent:
+            raise ManifestDirectoryError(
+                f"{path} goes through a link to a directory", cure="such links are not followed; remove it"
+            )
         return Path(real) if follow else target
 
     def _aside(self, target: Path) -> Path:

@@ -145,6 +145,45 @@ class ManifestDirectoryContract:
         with pytest.raises(ManifestDirectoryError):
             await directory.write(path, FIRST, expect=None)
 
+    async def test_directories_on_the_way_to_a_new_file_are_made(self, directory: ManifestDirectory) -> None:
+        await directory.write("deep/er/web.yaml", FIRST, expect=None)
+        assert self.get(directory, "deep/er/web.yaml") == FIRST
+        await directory.remove("deep/er/web.yaml", expect=digest(FIRST))
+        assert (await directory.scan(timeout=5)).files == ()
+
+    async def test_a_file_in_the_way_is_told_and_stays(self, directory: ManifestDirectory) -> None:
+        self.put(directory, "web.yaml", FIRST)
+        with pytest.raises((ManifestDirectoryError, ConflictError)):
+            await directory.write("web.yaml/deeper.yaml", SECOND, expect=None)
+        assert self.get(directory, "web.yaml") == FIRST
+
+    async def test_a_directory_in_the_way_is_told_and_stays(self, directory: ManifestDirectory) -> None:
+        self.put(directory, "web.yaml/deeper.yaml", FIRST)
+        with pytest.raises((ManifestDirectoryError, ConflictError)):
+            await directory.write("web.yaml", SECOND, expect=None)
+        assert self.get(directory, "web.yaml/deeper.yaml") == FIRST
+
+    async def test_bytes_that_lost_are_kept_beside_the_file_and_not_followed(
+        self, directory: ManifestDirectory
+    ) -> None:
+        self.put(directory, "sub/web.yaml", FIRST)
+        kept = await directory.keep("sub/web.yaml", SECOND)
+        assert kept == "sub/web.conflict-r1.yaml"
+        assert self.get(directory, kept) == SECOND
+        scan = await directory.scan(timeout=5)
+        assert [file.path for file in scan.files] == ["sub/web.yaml"]
+        assert scan.conflicts == (kept,)
+
+    async def test_a_conflict_file_never_replaces_another_and_the_same_bytes_are_kept_once(
+        self, directory: ManifestDirectory
+    ) -> None:
+        self.put(directory, "web.conflict-r1.yaml", FIRST)
+        assert await directory.keep("web.yaml", SECOND) == "web.conflict-r1-2.yaml"
+        assert await directory.keep("web.yaml", SECOND) == "web.conflict-r1-2.yaml"
+        assert await directory.keep("web.yaml", FIRST) == "web.conflict-r1.yaml"
+        assert self.get(directory, "web.conflict-r1.yaml") == FIRST
+        assert self.get(directory, "web.conflict-r1-2.yaml") == SECOND
+
     async def test_changes_give_hints_and_bursts_are_one(self, directory: ManifestDirectory) -> None:
         hints = directory.changes()
         first = asyncio.ensure_future(anext(hints))

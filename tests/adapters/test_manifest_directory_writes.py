@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -313,3 +314,51 @@ def test_a_durable_write_replaces_and_keeps_its_mode(tmp_path: Path) -> None:
     write_durably(path, NEW)
     assert path.read_bytes() == NEW
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+# What other nodes saved.
+
+
+async def test_a_directory_that_is_not_there_is_not_made(directory: LocalManifestDirectory) -> None:
+    shutil.rmtree(directory.root)
+    with pytest.raises(ManifestDirectoryError):
+        await directory.write("deep/web.yaml", NEW, expect=None)
+    assert not directory.root.exists()
+
+
+async def test_new_directories_and_files_are_not_for_everybody(directory: LocalManifestDirectory) -> None:
+    await directory.write("deep/web.yaml", NEW, expect=None)
+    await directory.keep("deep/web.yaml", OLD)
+    assert stat.S_IMODE((directory.root / "deep").stat().st_mode) & 0o027 == 0
+    for name in ("web.yaml", "web.conflict-r1.yaml"):
+        assert stat.S_IMODE((directory.root / "deep" / name).stat().st_mode) & 0o037 == 0
+
+
+async def test_nothing_is_made_through_a_link_that_leads_out(
+    directory: LocalManifestDirectory, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    (directory.root / "out").symlink_to(outside)
+    with pytest.raises(ManifestDirectoryError, match="leads out"):
+        await directory.write("out/deep/web.yaml", NEW, expect=None)
+    with pytest.raises(ManifestDirectoryError, match="leads out"):
+        await directory.keep("out/web.yaml", NEW)
+    assert list(outside.iterdir()) == []
+
+
+async def test_nothing_is_written_through_a_link_that_the_scan_does_not_follow(
+    directory: LocalManifestDirectory,
+) -> None:
+    (directory.root / "real").mkdir()
+    (directory.root / "link").symlink_to("real")
+    with pytest.raises(ManifestDirectoryError, match="through a link"):
+        await directory.write("link/web.yaml", NEW, expect=None)
+    assert list((directory.root / "real").iterdir()) == []
+
+
+async def test_a_link_under_a_conflict_files_name_is_left_alone(
+    directory: LocalManifestDirectory, tmp_path: Path
+) -> None:
+    (directory.root / "web.conflict-r1.yaml").symlink_to(tmp_path / "elsewhere")
+    assert await directory.keep("web.yaml", NEW) == "web.conflict-r1-2.yaml"
+    assert not (tmp_path / "elsewhere").exists()
