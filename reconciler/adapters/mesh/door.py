@@ -149,7 +149,8 @@ class Door:
                 )
                 await visit.settled.wait()
             if not visit.proven and not visit.refused:
-                self._refuse("no-hello", f"{visit.remote} connected and left without a proof")
+                detail = f"{visit.remote} connected and left without a proof"
+                self._counts.refuse("refused_connections", "no-hello", detail, level=logging.INFO)
         except TimeoutError:
             if not visit.refused:
                 self._refuse("slow", f"{visit.remote} did not prove itself within {limits.handshake:g} s")
