@@ -1,21 +1,21 @@
-"""vcl cluster status: nodes, VMs by state, and what the daemon's loops say."""
+"""vcl cluster: how the cluster is doing, and where everything runs."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from reconciler.resources.kinds import Kind, info_for
 from vcl import output
-from vcl.client import Client
 from vcl.registry import EPILOG
-from vcl.session import connect
-from vcl.sheet import Sheet
-from vcl.verbs.confirm import held_deletions, object_name
+from vcl.session import UsageError, connect
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
+
+OutputFormat = Annotated[str, typer.Option("-o", "--output", help="One of yaml, json")]
+Watch = Annotated[bool, typer.Option("-w", "--watch", help="Show it again every two seconds")]
 
 
 @app.callback(epilog=EPILOG)
@@ -25,57 +25,67 @@ def cluster(ctx: typer.Context) -> None:
     \b
     Example:
       vcl cluster status
+      vcl cluster placement
     """
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
 
 
 @app.command("status", epilog=EPILOG)
-def run(
-    ctx: typer.Context,
-    output_format: Annotated[str, typer.Option("-o", "--output", help="One of yaml, json")] = "",
-) -> int:
-    """Show how the cluster is doing.
+def run(ctx: typer.Context, output_format: OutputFormat = "", watch: Watch = False) -> int:
+    """Show the nodes, the master, the quorum, the store, and what the daemon's loops do.
+
+    \b
+    HEARTBEAT and LEASE are the ages of the last sign of life on each channel: the
+    mesh, and the store.
 
     \b
     Example:
       vcl cluster status
+      vcl cluster status -w
       vcl cluster status -o json
     """
-    chosen = output.parse_format(output_format, ("yaml", "json"))
+    from vcl.cluster_status import status_text
+
     client = connect(ctx)
-    status = client.get("status")
+
+    def text(status: dict[str, Any]) -> str:
+        vms = client.objects(info_for(Kind.VIRTUAL_MACHINE)).get("items") or []
+        return status_text(status, vms)
+
+    return _show(lambda: client.get("status"), text, output_format, watch=watch)
+
+
+@app.command("placement", epilog=EPILOG)
+def placement(ctx: typer.Context, output_format: OutputFormat = "", watch: Watch = False) -> int:
+    """Show where VMs are wanted, owned, reported and really are, and what is used of each node.
+
+    \b
+    DESIRED is where the master wants a VM, CLAIMED who owns it, REPORTED what its
+    owner says, LOCAL what is really there on the node that you ask. VMs for which
+    these do not agree come first, with the reason.
+
+    \b
+    Example:
+      vcl cluster placement
+      vcl cluster placement -o json
+    """
+    from vcl.cluster_placement import placement_text
+
+    client = connect(ctx)
+    return _show(lambda: client.get("placement"), placement_text, output_format, watch=watch)
+
+
+def _show(ask: Callable[[], Any], text: Callable[[Any], str], output_format: str, *, watch: bool) -> int:
+    chosen = output.parse_format(output_format, ("yaml", "json"))
+    if chosen.name and watch:
+        raise UsageError("-w is for people", cure="leave out -o, or -w")
     if chosen.name:
-        output.printer(chosen)(status)
-        return 0
-    sheet = Sheet()
-    _objects(sheet, client)
-    held = held_deletions(status)
-    if held:
-        sheet.section("Held deletions")
-        sheet.field("Id", held.get("id"))
-        sheet.field("Reason", held.get("reason"))
-        sheet.field("Objects", ", ".join(output.named(*object_name(i)) for i in held.get("objects") or []))
-        sheet.field("Cure", f"put the files back, or let them go with 'vcl confirm {held.get('id')}'")
-        sheet.end()
-    sheet.section("Daemon")
-    sheet.tree({k: v for k, v in status.items() if k not in ("heldDeletions", "kind", "apiVersion")})
-    print(sheet.text(), end="")
+        output.printer(chosen)(ask())
+    elif watch:
+        from vcl.refreshing import refresh
+
+        return refresh(lambda: text(ask()))
+    else:
+        print(text(ask()), end="")
     return 0
-
-
-def _objects(sheet: Sheet, client: Client) -> None:
-    nodes = client.objects(info_for(Kind.NODE)).get("items") or []
-    ready = sum(_ready(node) for node in nodes)
-    sheet.field("Nodes", f"{ready} of {len(nodes)} ready")
-    vms = client.objects(info_for(Kind.VIRTUAL_MACHINE)).get("items") or []
-    phases = Counter(str((vm.get("status") or {}).get("phase") or "Unknown") for vm in vms)
-    told = ", ".join(f"{count} {phase}" for phase, count in sorted(phases.items()))
-    sheet.field("Virtual machines", f"{len(vms)}" + (f": {told}" if told else ""))
-
-
-def _ready(item: dict[str, Any]) -> bool:
-    status = item.get("status") or {}
-    if "ready" in status:
-        return bool(status["ready"])
-    return any(c.get("type") == "Ready" and c.get("status") == "True" for c in status.get("conditions") or [])

@@ -230,10 +230,8 @@ def test_held_deletions_pass_only_with_a_yes(vcl: Any, api: Any) -> None:
 def test_the_cluster_tells_how_it_is(vcl: Any, api: Any) -> None:
     api.status["heldDeletions"] = HELD
     out = vcl("cluster", "status").out
-    assert "Nodes:             1 of 1 ready\n" in out
     assert "Virtual machines:  2: 1 Running, 1 Stopped\n" in out
     assert "vcl confirm 3f9c" in out
-    assert "Store revision:  7" in out
     assert json.loads(vcl("cluster", "status", "-o", "json").out)["storeRevision"] == 7
 
 
