@@ -66,8 +66,8 @@ def _problem(view: SyncView) -> str:
         return view.scan.problem or "the directory could not be read completely"
     if view.scan.git_busy:
         return (
-            "a git command is at work (.git/index.lock exists), so nothing is deleted, and nothing comes in from "
-            "other nodes; if none runs, remove the lock file"
+            "a git command is at work (.git/index.lock exists), so nothing is deleted, and nothing comes in "
+            "from other nodes; if none runs, remove the lock file"
         )
     return ""
 
