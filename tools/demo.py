@@ -2,6 +2,7 @@
 """The demo: a one-node cluster in the background on embedded defaults, and two guests that really boot.
 
     make demo          .venv/bin/python tools/demo.py start
+    make demo NODES=3  the same with --nodes 3: three machines in namespaces, on Ceph (demo_cluster.py)
     make demo-stop     python3 tools/demo.py stop
 
 Everything is real: libvirtd (a private one that sees nothing of this machine's own), QEMU, vcld, the
@@ -27,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import demo_boot
+import demo_cluster
 import demo_daemons
 import demo_place
 from demo_place import ROOT, DemoFailed, Place
@@ -184,6 +186,17 @@ def _vcl(where: Place, *arguments: str, capture: bool = False) -> subprocess.Com
     )
 
 
+def _run(verb: str, nodes: int) -> None:
+    if verb == "stop":
+        several = demo_cluster.stop()
+        if not several or demo_place.place().owner is not None:
+            stop()
+    elif nodes == 1:
+        start()
+    else:
+        demo_cluster.start(nodes, _guest)
+
+
 def _terminated(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -191,11 +204,12 @@ def _terminated(number: int, frame: FrameType | None) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description="vcl's demo.")
     parser.add_argument("verb", choices=["start", "stop"])
-    verb = parser.parse_args().verb
+    parser.add_argument("--nodes", type=int, default=1, help="more than one: a cluster on Ceph, as root")
+    given = parser.parse_args()
     os.environ["PATH"] = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        start() if verb == "start" else stop()
+        _run(given.verb, given.nodes)
     except DemoFailed as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from .host import Address, Host
 from .lab import ClusterLab, cluster_lab, sweep
 from .node import Node
 from .processes import LabFailed, first_process, processes, until
-from .settings import LabSettings
+from .settings import LabSettings, kept
 from .storage import Storage
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Way",
     "cluster_lab",
     "first_process",
+    "kept",
     "processes",
     "sweep",
     "until",
