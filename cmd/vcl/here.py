@@ -9,6 +9,9 @@ import socket
 
 from reconciler.resources.errors import InvalidInput
 
+DIAL_SECONDS = 2.0
+REFUSED = "refused"
+
 START = "systemctl enable --now vcld          # OpenRC: rc-update add vcld default; rc-service vcld start"
 
 
@@ -41,6 +44,17 @@ def port_problem(address: str, port: int) -> str:
         if error.errno == errno.EADDRINUSE:
             return f"port {port} of {address} is taken by another program"
         return f"port {port} of {address} cannot be used: {error.strerror or error}"
+    return ""
+
+
+def dial_problem(address: str, port: int) -> str:
+    """Why nobody answers there: `refused` when the host does and no program listens; empty when one does."""
+    try:
+        socket.create_connection((address, port), timeout=DIAL_SECONDS).close()
+    except ConnectionRefusedError:
+        return REFUSED
+    except OSError as error:
+        return error.strerror or "no answer"
     return ""
 
 

@@ -8,9 +8,16 @@ import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vcl import here
+
+if TYPE_CHECKING:
+    from reconciler.adapters.rados.link import Place
+    from reconciler.adapters.rados.probe import Diagnosis
 
 COMMAND_SECONDS = 5.0
 
@@ -84,16 +91,38 @@ def _soft_files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def _diagnose(place: Place, image_pools: Sequence[str]) -> Diagnosis:
+    here.require_rados()
+    from reconciler.adapters.rados.probe import diagnose
+
+    return diagnose(place, image_pools)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Files below `root`; the rest through functions, so that a test can answer for them. `free` in bytes."""
+    """Files below `root`; the rest through functions, so that a test can answer for them. `free` in bytes.
+
+    `config`: vcld's configuration. `ceph` tries Ceph out, for a store and the pools of images, and raises
+    VclError. The last three say what is wrong, or nothing.
+    """
 
     root: Path = Path("/")
+    config: str = "/etc/vcl/vcld.yaml"
     architecture: str = field(default_factory=lambda: os.uname().machine)
     run: Callable[[Sequence[str]], Ran | None] = run_command
     which: Callable[[str], str | None] = shutil.which
     free: Callable[[str], int] = _free
     open_files: Callable[[], int] = _soft_files
+    now: Callable[[], datetime] = _now
+    name: Callable[[], str] = here.name
+    ceph: Callable[[Place, Sequence[str]], Diagnosis] = _diagnose
+    dial: Callable[[str, int], str] = here.dial_problem
+    address: Callable[[str], str] = here.address_problem
+    port: Callable[[str, int], str] = here.port_problem
 
     def path(self, name: str) -> Path:
         """The real path of an absolute one of this machine."""

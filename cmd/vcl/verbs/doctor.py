@@ -12,13 +12,15 @@ import typer
 from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind, info_for
 from vcl import output
-from vcl.checks import daemon, host, virtualization
+from vcl.checks import cluster, daemon, host, virtualization
 from vcl.checks.machine import Daemon, Finding, Level, Machine
 from vcl.client import ApiError, Client
 from vcl.session import UsageError, connect
 from vcl.table import clean, render
 
 Check = Callable[[Machine, Daemon], Iterator[Finding]]
+
+CONFIG = "/etc/vcl/vcld.yaml"
 
 CHECKS: tuple[Check, ...] = (
     daemon.daemon,
@@ -32,6 +34,9 @@ CHECKS: tuple[Check, ...] = (
     virtualization.seed_maker,
     virtualization.autostart,
     virtualization.libvirt_guests,
+    cluster.configuration,
+    cluster.cluster,
+    cluster.other_clients,
     daemon.disk_space,
     host.python,
     host.open_files,
@@ -45,10 +50,14 @@ def run(
     only: Annotated[
         list[str] | None, typer.Argument(metavar="[CHECK...]", help="Only these, such as kvm")
     ] = None,
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="vcld's configuration")
+    ] = "/etc/vcl/vcld.yaml",
     output_format: Annotated[str, typer.Option("-o", "--output", help="One of yaml, json")] = "",
 ) -> int:
     """Check this machine, and say how to cure it.
 
+    On a node of a cluster it also tries out, in Ceph, all that failover needs; it changes nothing there.
     The exit code is 1 when a check fails; warnings alone leave it 0.
 
     \b
@@ -58,7 +67,7 @@ def run(
       vcl doctor -o json
     """
     chosen = output.parse_format(output_format, ("yaml", "json"))
-    findings = examine(Machine(), ask_daemon(connect(ctx)), only or ())
+    findings = examine(Machine(config=config), ask_daemon(connect(ctx)), only or ())
     if chosen.name:
         items = [
             {"check": f.check, "level": f.level.value, "message": f.message, "cure": f.cure} for f in findings
