@@ -149,7 +149,8 @@ def _lines(value: Any) -> str:
 
 def _row(node: Object, here: str) -> tuple[str, ...]:
     mine = node.get("name") == here
-    load, free = node.get("load"), node.get("diskFree")
+    heard = mine or part(node, "link").get("state") == "Connected"
+    load, free = (node.get("load"), node.get("diskFree")) if heard else (None, None)
     cells = (
         node.get("name"),
         node.get("rank"),
@@ -177,7 +178,8 @@ def _link(node: Object, mine: bool) -> str:
 
 
 def _reason(node: Object) -> str:
-    """Why it is not well; and why there is no connection, while one is tried."""
-    link = part(node, "link")
-    trying = link.get("reason") if link.get("state") != "Connected" else ""
-    return "; ".join(str(words) for words in (node.get("reason"), trying) if words)
+    """Why it is not well; and why there is no connection, if that does not say it already."""
+    why, link = str(node.get("reason") or ""), part(node, "link")
+    if link.get("state") == "Connected" or (why and link.get("state") == "Refused"):
+        return why
+    return "; ".join(words for words in (why, str(link.get("reason") or "")) if words)

@@ -6,30 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.resources.quantity import human_bytes, parse_bytes
+from vcl.cluster_status import seconds
 from vcl.describing import Facts, moment, part
 from vcl.sheet import Sheet
-
-HIDDEN = (
-    "conditions",
-    "foreignDomains",
-    "source",
-    "controllers",
-    "uid",
-    "ready",
-    "message",
-    "observedGeneration",
-)
 
 
 def node_body(sheet: Sheet, facts: Facts) -> None:
     """Everything between the head and the conditions."""
     spec, status = part(facts.item, "spec"), part(facts.item, "status")
     sheet.field("Ready", bool(status.get("ready")))
+    sheet.field("Master", "master" in (status.get("roles") or ()))
     sheet.optional("Message", status.get("message"))
     sheet.field("Schedulable", not (spec.get("unschedulable") or spec.get("maintenance")))
     sheet.field("Address", status.get("address") or spec.get("address"))
-    sheet.field("Rank", spec.get("rank", 0))
+    sheet.field("Rank", status.get("rank", spec.get("rank", 0)))
     sheet.optional("Taints", "\n".join(_taint(taint) for taint in spec.get("taints") or []))
+    _liveness(sheet, part(status, "liveness"), facts)
     sheet.section("System")
     sheet.optional("Heartbeat", moment(status.get("heartbeatTime"), facts.at))
     for label, key in (
@@ -39,6 +31,9 @@ def node_body(sheet: Sheet, facts: Facts) -> None:
         ("Virtualization", "virtualization"),
     ):
         sheet.optional(label, status.get(key))
+    load, free = part(status, "liveness").get("load"), part(status, "liveness").get("diskFree")
+    sheet.optional("Load", None if load is None else f"{load:.2f} of each CPU")
+    sheet.optional("Disk free", human_bytes(free) if free else None)
     for name, state in sorted(part(status, "controllers").items()):
         sheet.field(f"Controller {name}", state)
     sheet.end()
@@ -53,18 +48,45 @@ def node_body(sheet: Sheet, facts: Facts) -> None:
     sheet.table("Domains not made by vcl", ("Name", "Status", "CPU", "Memory"), foreign)
 
 
+def _liveness(sheet: Sheet, seen: Mapping[str, Any], facts: Facts) -> None:
+    """As the node that answers sees it; ages are of the last sign of life on each channel."""
+    if not seen:
+        return
+    sheet.section("Liveness")
+    sheet.field("Standing", f"{seen.get('standing')}{' (it answers itself)' if seen.get('here') else ''}")
+    sheet.optional("Reason", seen.get("reason"))
+    sheet.optional("Since", moment(seen.get("since"), facts.at))
+    link = part(seen, "link")
+    if link:
+        why = f": {link['reason']}" if link.get("reason") else ""
+        sheet.field("Link", f"{link.get('state')} for {seconds(link.get('seconds'))}{why}")
+    if not seen.get("here"):
+        sheet.field("Last heartbeat (mesh)", _ago(seen.get("heartbeatAge")))
+        sheet.field("Last lease (store)", _ago(seen.get("leaseAge")))
+    sheet.end()
+
+
+def _ago(age: object) -> str:
+    return f"{seconds(age)} ago" if isinstance(age, (int, float)) else "none since this daemon started"
+
+
 def _capacity(
     sheet: Sheet, spec: Mapping[str, Any], status: Mapping[str, Any], vms: Sequence[Mapping[str, Any]]
 ) -> None:
-    capacity = part(spec, "capacity")
+    has, offers = part(status, "capacity"), part(status, "usable")
     cores = sum(int(part(part(vm, "spec"), "cpu").get("cores") or 0) for vm in vms)
     memory = sum(_bytes(part(vm, "spec").get("memory")) for vm in vms)
     sheet.section("Capacity")
-    sheet.field("CPU", f"{capacity.get('cpu') or status.get('cpu') or 'unknown'} ({cores} asked for by VMs)")
-    total = _bytes(capacity.get("memory") or status.get("memory"))
-    sheet.field(
-        "Memory", f"{human_bytes(total) if total else 'unknown'} ({human_bytes(memory)} asked for by VMs)"
-    )
+    if not has:
+        sheet.field("CPUs", None)
+        sheet.field("Memory", None)
+    else:
+        sheet.field("CPUs", has.get("cpu"))
+        sheet.field("Memory", human_bytes(has.get("memory") or 0))
+        sheet.field("vCPUs used", f"{cores} of {offers.get('cpu')} usable")
+        sheet.field(
+            "Memory used", f"{human_bytes(memory)} of {human_bytes(offers.get('memory') or 0)} usable"
+        )
     for word in ("reserved", "overcommit"):
         sheet.optional(word.capitalize(), ", ".join(f"{k}={v}" for k, v in sorted(part(spec, word).items())))
     sheet.end()

@@ -22,8 +22,9 @@ class Connection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeLine:
-    """One member. Ages in seconds; None: never, or not looked at. `link` is None for the node that tells.
-    `since`: the time when `standing` was seen to change; empty when it has not since that node's start."""
+    """One member. Ages in seconds; None: never, or not looked at. `here`: it is the node that tells; `link`
+    is None for that one, and where none is kept. `since`: when `standing` was seen to change; empty when it
+    has not since that node's start."""
 
     name: str
     rank: int
@@ -40,6 +41,7 @@ class NodeLine:
     disk_free: int | None = None
     master: bool = False
     since: str = ""
+    here: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,4 +113,5 @@ def _line(known: Known, sight: Sight, timers: Timers) -> NodeLine:
         load=round(health.load, 2) if health is not None else None,
         disk_free=health.disk_free if health is not None else None,
         master=sight.name == known.master,
+        here=me,
     )

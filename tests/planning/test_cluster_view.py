@@ -44,7 +44,8 @@ def shown() -> ClusterView:
 
 def test_each_member_has_a_line_with_both_channels() -> None:
     one, two, three = shown().nodes
-    assert (one.standing, one.heartbeat_age, one.link) == ("Ready", None, None)
+    assert (one.standing, one.heartbeat_age, one.link, one.here) == ("Ready", None, None, True)
+    assert not two.here
     assert (two.standing, two.heartbeat_age, two.lease_age, two.master) == ("Ready", 0.3, 1.0, True)
     assert (two.reason, two.load, two.disk_free, two.revision) == ("libvirt is gone", 0.26, 7, 41)
     assert (three.standing, three.address) == ("Silent", "10.0.0.3:7480")
