@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 _SILENT = logging.Logger("mesh", level=logging.CRITICAL + 1)
 """For aiohttp, which logs whatever strangers send; this module counts it and logs some of it."""
+UNPROVEN_BYTES = 64 << 10
+"""What a connection may send before its proof, HTTP headers included; a handshake is less than 2 KiB."""
 _BACKLOG = 64
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _EXHAUSTED_PAUSE = 0.2
@@ -39,6 +41,10 @@ class Visit:
     def __init__(self, remote: str) -> None:
         self.remote = remote
         self.settled = asyncio.Event()
+        self.received = 0
+        """Bytes, until it is trusted."""
+        self.trusted = False
+        """It knows the secret and is a member; set before it can know that, so all it says then is read."""
         self.proven = False
         self.refused = False
 
@@ -57,7 +63,7 @@ Welcome = Callable[[Wire, Visit], Awaitable[None]]
 
 
 class _Protocol(RequestHandler):
-    """aiohttp's, and tells when the connection is gone."""
+    """aiohttp's, takes little before the proof, and tells when the connection is gone."""
 
     __slots__ = ("sock", "visit")
 
@@ -72,6 +78,15 @@ class _Protocol(RequestHandler):
         )
         self.visit = visit
         self.sock = sock
+
+    def data_received(self, data: bytes) -> None:
+        visit = self.visit
+        if not visit.trusted:
+            visit.received += len(data)
+            if visit.received > UNPROVEN_BYTES:
+                _break(self.sock)
+                return
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -148,7 +163,9 @@ class Door:
                     lambda: _Protocol(self._server, visit, sock, limits.handshake), sock, ssl=self._tls
                 )
                 await visit.settled.wait()
-            if not visit.proven and not visit.refused:
+            if visit.received > UNPROVEN_BYTES:
+                self._refuse("oversized", f"{visit.remote} sent more than a handshake has")
+            elif not visit.proven and not visit.refused:
                 detail = f"{visit.remote} connected and left without a proof"
                 self._counts.refuse("refused_connections", "no-hello", detail, level=logging.INFO)
         except TimeoutError:

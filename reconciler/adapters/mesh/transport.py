@@ -250,8 +250,12 @@ class MeshTransport:
                 await wire.close()
 
     async def _welcome(self, wire: Wire, visit: Visit) -> None:
+        def is_member(name: str) -> bool:
+            visit.trusted = name in self._peers
+            return visit.trusted
+
         try:
-            proven = await handshake.listen(wire, self._identity, self._peers.__contains__)
+            proven = await handshake.listen(wire, self._identity, is_member)
             connection = await self._settle(wire, proven)
         except Refused as error:
             detail = f"{wire.remote}: {error.words}"

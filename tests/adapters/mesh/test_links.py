@@ -164,6 +164,17 @@ async def test_an_older_decision_does_not_take_the_place_of_a_newer_one() -> Non
             await eventually(lambda: ear.numbers("a") == [2])
 
 
+async def test_much_that_is_said_right_after_the_proof_is_heard() -> None:
+    async with running(options("m")) as (m,):
+        m.transport.connect({"a": NOWHERE})
+        ear = Ear(m.transport)
+        async with by_hand(m, "a") as hand:
+            await hand.say(Control.USE, {"life": "x", "number": 1})
+            for number in range(4):
+                await hand.say(note(0).topic, dict(note(number, size=200_000).body))
+            await eventually(lambda: ear.numbers("a") == [0, 1, 2, 3])
+
+
 async def test_time_in_which_this_process_stood_still_counts_against_nobody() -> None:
     async with running(options("a"), options("b")) as (a, b):
         a.transport.connect({"b": at(b)})
