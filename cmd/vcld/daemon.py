@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from reconciler.adapters.health import HealthProbe
-from reconciler.adapters.http_api import ApiServices, build_app, serve
+from reconciler.adapters.http_api import ApiServices, build_app, serve, waiting_app
 from reconciler.adapters.instance_lock import InstanceLock
 from reconciler.adapters.log_file import LogFile
 from reconciler.adapters.log_handler import ClusterLogHandler
@@ -43,6 +43,8 @@ from vcld.parts import CLOCK, IDS, Outside, entry, node_ports, open_store, versi
 log = logging.getLogger(__name__)
 
 SEEN_EVERY = 30.0
+STORE_RETRY = 5.0
+"""Seconds between attempts to open a cluster's store."""
 
 
 class Daemon:
@@ -84,14 +86,41 @@ class Daemon:
         """A cluster's store is waited for: Ceph may come up after this host. None when told to stop first."""
         if self._config.store.type is StoreType.SQLITE:
             return await open_store(self._config)
-        opening = asyncio.create_task(patiently(lambda: open_store(self._config), "opening the store", 5.0))
+        why = ""
+
+        async def attempt() -> Outside:
+            nonlocal why
+            try:
+                return await open_store(self._config)
+            except StoreError as error:
+                why = str(error)
+                raise
+
+        opening = asyncio.create_task(patiently(attempt, "opening the store", STORE_RETRY))
         stopping = asyncio.create_task(self._stop.wait())
+        waits = {opening, stopping}
         try:
-            await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                async with self._waiting_room(lambda: why):
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             return opening.result() if opening.done() else None
         finally:
-            for task in (opening, stopping):
+            for task in waits:
                 task.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def _waiting_room(self, why: Callable[[], str]) -> AsyncIterator[None]:
+        """Tell whoever asks what this daemon waits for."""
+        socket = self._config.socket
+        runner = await serve(
+            waiting_app(why), self._config.socket_path, group=socket.group, mode=int(socket.mode, 8)
+        )
+        try:
+            yield
+        finally:
+            await runner.cleanup()
 
     def _make_directories(self) -> None:
         config = self._config

@@ -3,5 +3,6 @@
 from reconciler.adapters.http_api.app import build_app
 from reconciler.adapters.http_api.services import ApiServices
 from reconciler.adapters.http_api.sockets import serve
+from reconciler.adapters.http_api.waiting import waiting_app
 
-__all__ = ["ApiServices", "build_app", "serve"]
+__all__ = ["ApiServices", "build_app", "serve", "waiting_app"]

@@ -38,6 +38,7 @@ class Node:
         self.manifests = root / "state" / "manifests"
         self.socket = root / "run" / "vcld.sock"
         self.options: dict[str, Any] = {"dummy": {}}
+        self.settings: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self) -> None:
@@ -49,6 +50,7 @@ class Node:
                     "runDir": str(self.root / "run"),
                     "controllers": self.options,
                     "log": {"level": "debug"},
+                    **self.settings,
                 }
             )
         )

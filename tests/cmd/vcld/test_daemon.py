@@ -210,3 +210,18 @@ def test_the_metrics_tell_of_the_cluster(node) -> None:
     assert 'vcl_nodes{standing="Ready"} 1' in text
     assert "vcl_quorum_nodes_needed 1" in text
     assert "vcl_epoch 1" in text
+
+
+def test_while_its_store_cannot_be_reached_the_daemon_says_so_and_ends_when_told(
+    node, tmp_path: Path
+) -> None:
+    conf = tmp_path / "ceph.conf"
+    conf.write_text("[global]\nmon host = 127.0.0.1:1\nkeyring = /dev/null\n")
+    node.settings = {"store": {"type": "rados", "conf": str(conf)}}
+    node.start(wait=False)
+    node.until(lambda: "vcld waits for its store" in node.vcl("get", "vms").stderr)
+    answer = node.vcl("cluster", "status")
+    assert answer.returncode == 1
+    assert "guests run on meanwhile" in answer.stderr
+    assert node.end() == 0
+    assert not node.socket.exists()
