@@ -34,7 +34,7 @@ def status_text(status: Object, vms: Sequence[Object]) -> str:
     if cluster:
         sheet.field("Master", _master(status, cluster))
         sheet.field("Quorum", _quorum(part(cluster, "quorum")))
-    sheet.optional("Store", _store(part(status, "store")))
+    sheet.optional("Store", _store(part(status, "store"), nodes))
     sheet.optional("Versions", _versions(nodes))
     sheet.field("Virtual machines", _machines(vms))
     sheet.optional("Frozen", status.get("frozen"))
@@ -71,19 +71,31 @@ def _quorum(quorum: Object) -> str:
     return told
 
 
-def _store(store: Object) -> str:
+def _store(store: Object, nodes: Sequence[Object]) -> str:
     if not store:
         return ""
     health = "healthy" if store.get("healthy") else "does not answer"
-    schema = f", schema {store['schema']}" if store.get("schema") is not None else ""
-    return f"{store.get('type')} {store.get('path')}: {health}, revision {store.get('revision')}{schema}"
+    told = f"{store.get('type')} {store.get('path')}: {health}, revision {store.get('revision')}"
+    schema = store.get("schema")
+    return told if schema is None else f"{told}, schema {schema}{_next_schema(int(schema), nodes)}"
+
+
+def _next_schema(schema: int, nodes: Sequence[Object]) -> str:
+    """Who has to be upgraded before the store can be."""
+    newest = {str(node.get("name")): max(node.get("schemas") or (schema,)) for node in nodes}
+    target = max(newest.values(), default=schema)
+    if target <= schema:
+        return ""
+    behind = [name for name, known in newest.items() if known < target]
+    return f" ({target} once {' and '.join(behind)} can)" if behind else f" (about to be {target})"
 
 
 def _versions(nodes: Sequence[Object]) -> str:
-    """One version, or who has which; and what is known of the next schema."""
+    """One version, or who has which; a member that never told its own is left out."""
     found: dict[str, list[str]] = {}
     for node in nodes:
-        found.setdefault(str(node.get("version") or "unknown"), []).append(str(node.get("name")))
+        if node.get("version"):
+            found.setdefault(str(node["version"]), []).append(str(node.get("name")))
     if len(found) < 2:
         return "".join(found)
     told = "; ".join(f"{version} on {', '.join(names)}" for version, names in sorted(found.items()))

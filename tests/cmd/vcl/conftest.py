@@ -99,6 +99,7 @@ class Api:
     events: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, bytes] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=lambda: {"storeRevision": 7, "heldDeletions": None})
+    placement: dict[str, Any] = field(default_factory=lambda: {"node": "r1", "vms": [], "nodes": []})
     problems: str = ""
     watch_lines: list[dict[str, Any]] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
@@ -127,6 +128,7 @@ class Api:
                 web.get("/version", self._version),
                 web.get("/readyz", self._ready),
                 web.get(f"{API}/status", self._status),
+                web.get(f"{API}/placement", self._placement),
                 web.get(f"{API}/events", self._events),
                 web.get(f"{API}/logs", self._logs),
                 web.get(f"{API}/manifests", self._list_files),
@@ -164,6 +166,9 @@ class Api:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self.status)
+
+    async def _placement(self, request: web.Request) -> web.Response:
+        return web.json_response(self.placement)
 
     async def _confirm(self, request: web.Request) -> web.Response:
         self.status["heldDeletions"] = None
