@@ -161,7 +161,7 @@ def assemble(
         pools=context.pools,
         agent=agent,
         reporter=NodeReporter(context, agent, ports.facts),
-        manifests=_manifests(ports, views, writer, events, elector),
+        manifests=_manifests(ports, views, writer, events),
         membership=membership,
         elector=elector,
         schema=schema,
@@ -210,9 +210,12 @@ def _node_context(
     )
 
 
-def _manifests(
-    ports: NodePorts, views: Views, writer: Writer, events: EventRecorder, elector: Elector
-) -> ManifestSync:
+def _manifests(ports: NodePorts, views: Views, writer: Writer, events: EventRecorder) -> ManifestSync:
+    def is_master() -> bool:
+        """By the epoch, which wakes this loop, and not by the elector, which looks at it a moment later."""
+        epoch = views.epoch()
+        return epoch is not None and epoch.holder == ports.entry.host.node
+
     names = {
         Kind.STORAGE_POOL: frozenset(ports.pools),
         Kind.NODE: frozenset({ports.entry.host.node}),
@@ -228,7 +231,7 @@ def _manifests(
             parse=ports.parse,
             builtin=KnownObjects(names=names, controllers=frozenset(ports.controllers)),
             node=ports.entry.host.node,
-            is_master=lambda: elector.epoch is not None,
+            is_master=is_master,
             event=events.record,
         )
     )
