@@ -50,9 +50,7 @@ def run(
     only: Annotated[
         list[str] | None, typer.Argument(metavar="[CHECK...]", help="Only these, such as kvm")
     ] = None,
-    config: Annotated[
-        str, typer.Option("--config", "-c", help="vcld's configuration")
-    ] = "/etc/vcl/vcld.yaml",
+    config: Annotated[str, typer.Option("--config", "-c", help="vcld's configuration")] = CONFIG,
     output_format: Annotated[str, typer.Option("-o", "--output", help="One of yaml, json")] = "",
 ) -> int:
     """Check this machine, and say how to cure it.
