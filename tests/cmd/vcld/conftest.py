@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -30,10 +31,12 @@ spec:
 
 
 class Node:
-    """One state directory and the vcld that runs on it, if any."""
+    """One state directory and the vcld that runs on it, if any. `settings`: more of its configuration."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, name: str = "r1") -> None:
         self.root = root
+        self.name = name
+        self.settings: dict[str, Any] = {}
         self.config = root / "vcld.yaml"
         self.manifests = root / "state" / "manifests"
         self.socket = root / "run" / "vcld.sock"
@@ -45,7 +48,7 @@ class Node:
         self.config.write_text(
             json.dumps(
                 {
-                    "node": "r1",
+                    "node": self.name,
                     "stateDir": str(self.root / "state"),
                     "runDir": str(self.root / "run"),
                     "controllers": self.options,
@@ -93,6 +96,11 @@ class Node:
             connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
+    def told(self, *arguments: str) -> Any:
+        """What vcl prints with -o json; None when it fails."""
+        answer = self.vcl(*arguments, "-o", "json")
+        return json.loads(answer.stdout) if answer.returncode == 0 else None
+
     def vm(self, name: str) -> dict[str, Any]:
         """The merged object, empty when there is none."""
         answer = self.vcl("get", "vm", name, "-o", "json")
@@ -130,6 +138,39 @@ class Node:
 def node(tmp_path: Path) -> Iterator[Node]:
     made = Node(tmp_path)
     yield made
-    if made.process is not None:
-        made.process.kill()
-        made.process.wait(20)
+    _end(made)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[tuple[Node, ...]]:
+    """Three nodes of one cluster, by rank: one store on this machine, and a mesh of plain TCP."""
+    secret = tmp_path / "secret"
+    secret.write_text(secrets.token_hex(32) + "\n")
+    secret.chmod(0o600)
+    ports = _free_ports(3)
+    made = tuple(Node(tmp_path / name, name) for name in ("r1", "r2", "r3"))
+    for rank, (each, port) in enumerate(zip(made, ports, strict=True)):
+        each.root.mkdir()
+        each.settings = {
+            "rank": rank,
+            "address": "127.0.0.1",
+            "store": {"type": "sqlite", "path": str(tmp_path / "store.db")},
+            "mesh": {"tls": "off", "port": port, "bind": "127.0.0.1", "secretFile": str(secret)},
+        }
+    yield made
+    for each in made:
+        _end(each)
+
+
+def _end(node: Node) -> None:
+    if node.process is not None:
+        node.process.kill()
+        node.process.wait(20)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports

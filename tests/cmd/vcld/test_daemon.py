@@ -225,3 +225,21 @@ def test_while_its_store_cannot_be_reached_the_daemon_says_so_and_ends_when_told
     assert "guests run on meanwhile" in answer.stderr
     assert node.end() == 0
     assert not node.socket.exists()
+
+
+def test_one_node_alone_shows_its_cluster_and_what_does_not_agree(node) -> None:
+    node.start()
+    node.save("web")
+    node.until(lambda: node.phase("web") == "Running")
+    status = node.vcl("cluster", "status").stdout
+    assert "Master:            r1, epoch 1\n" in status
+    assert "Quorum:            this is the only node\n" in status
+    assert "Virtual machines:  1: 1 Running\n" in status
+    node.until(lambda: node.told("cluster", "placement")["vms"][0]["state"] == "OK")
+    shown = node.told("cluster", "placement")
+    assert shown["vms"][0]["local"] == "Running"
+    assert (shown["nodes"][0]["used"], shown["nodes"][0]["vms"]) == ({"cpu": 1.0, "memory": 64 * 2**20}, 1)
+    wide = node.vcl("get", "nodes", "-o", "wide").stdout.splitlines()
+    assert wide[0].split()[:6] == ["NAME", "STATUS", "ROLES", "RANK", "AGE", "VERSION"]
+    assert wide[1].split()[:4] == ["r1", "Ready", "master", "0"]
+    assert " 1/1024 " in wide[1]
