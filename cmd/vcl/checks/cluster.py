@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from reconciler.resources.errors import VclError
+from vcl import here
 from vcl.checks import ceph, mesh
 from vcl.checks.machine import Daemon, Finding, Level, Machine
 from vcl.node_config import NodeConfig, read_config
@@ -41,6 +42,7 @@ def cluster(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
     if config.in_ceph:
         pools = ceph.image_pools(vcld)
         try:
+            here.require_rados()
             diagnosis = machine.ceph(ceph.place_of(config), pools)
         except VclError as error:
             yield Finding(check="ceph", level=Level.FAIL, message=error.message, cure=error.cure)

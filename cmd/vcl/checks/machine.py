@@ -92,7 +92,6 @@ def _soft_files() -> int:
 
 
 def _diagnose(place: Place, image_pools: Sequence[str]) -> Diagnosis:
-    here.require_rados()
     from reconciler.adapters.rados.probe import diagnose
 
     return diagnose(place, image_pools)
