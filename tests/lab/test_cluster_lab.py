@@ -333,6 +333,8 @@ def test_a_name_that_is_none_is_refused_with_those_that_are(lab: Any) -> None:
         lab.fault.cut("r1", "r9")
     with pytest.raises(cluster.LabFailed, match="no web runs on r1"):
         lab.fault.freeze("r1", "web")
+    with pytest.raises(cluster.LabFailed, match="freeze ceph instead"):
+        lab.fault.power_cut("ceph")
     lab.fault.power_cut("r1")
     with pytest.raises(cluster.LabFailed, match="r1 is off"):
         lab.host("r1").run("true")

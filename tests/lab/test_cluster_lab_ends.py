@@ -81,6 +81,8 @@ def test_two_labs_live_side_by_side_and_each_goes_without_a_trace(short: Path) -
         one("fault", "cut-ceph", "r1")
         assert "cut   r1 -> ceph" in one("status")
         assert "cut" not in other("status")
+        assert "it is: lab fault kill MACHINE DAEMON" in one("fault", "kill", "r1", code=1)
+        assert "osd: 3 osds: 3 up" in one("ceph", "-s")
         assert "runs" in one("start")  # again: it goes on, with the nodes that it has
         processes = inside(one.dir)
         assert len(processes) > 8
@@ -123,3 +125,21 @@ def test_the_tool_says_what_is_wrong(short: Path) -> None:
     assert "nothing was removed" in tool("stop", code=1)
     assert (short / "precious").exists()
     assert "a lab has 1 to 20 nodes, not 0" in tool("start", "--nodes", "0", code=1)
+
+
+def test_a_lab_that_died_begins_anew(short: Path) -> None:
+    lab = cluster.ClusterLab(short / "1", cluster.LabSettings(nodes=1, ceph=False, vcld=False))
+    try:
+        lab.start()
+        old = lab.nodes["r1"].manifests.parent / "old"
+        old.touch()
+        lab.start()
+        assert old.exists()
+        os.kill(lab.switch.first().pid, signal.SIGKILL)
+        cluster.until(lambda: not lab.running(), 10, "it has died")
+        lab.start()
+        assert not old.exists()
+        assert lab.nodes["r1"].virsh("hostname").strip() == "r1"
+    finally:
+        lab.stop()
+    assert list(short.iterdir()) == []

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .faults import Way
+from .faults import Faults, Way
 from .host import environment
 from .lab import ClusterLab
 from .processes import LabFailed
@@ -42,7 +42,11 @@ The manifest directory of r1 is {manifests}
 
 def main(arguments: Sequence[str]) -> int:
     """Returns the exit status."""
-    given = _parser().parse_args(arguments)
+    words = list(arguments)
+    at = 2 if words[:1] == ["--dir"] else 0
+    if words[at : at + 1] == ["ceph"]:
+        words.insert(at + 1, "--")  # else argparse takes `ceph -s` for an option of its own
+    given = _parser().parse_args(words)
     directory = Path(given.dir)
     try:
         if given.verb == "start":
@@ -98,7 +102,9 @@ def _parser() -> argparse.ArgumentParser:
 def _start(directory: Path, given: argparse.Namespace) -> None:
     began = time.monotonic()
     asked = LabSettings(nodes=given.nodes, vcld=not given.no_vcld, tls=given.tls == "on")
-    lab = ClusterLab(directory, kept(directory) or asked)
+    lab = ClusterLab(directory)
+    if not lab.running():
+        lab = ClusterLab(directory, asked)
 
     def say(what: str, detail: str) -> None:
         print(f"{time.monotonic() - began:6.1f} s  {what:<10}  {detail}", flush=True)
@@ -154,34 +160,44 @@ def _log(lab: ClusterLab, given: argparse.Namespace) -> int:
 
 
 def _ceph(lab: ClusterLab, given: argparse.Namespace) -> int:
-    print(lab.storage.command(*given.words), end="")
+    print(lab.storage.command(*given.words[1:]), end="")
     return 0
 
 
 def _fault(lab: ClusterLab, given: argparse.Namespace) -> int:
-    try:
-        _FAULTS[given.fault](lab, given)
-    except TypeError as error:
-        raise LabFailed(f"fault {given.fault} {' '.join(given.names)}: {error}; see: lab help") from error
+    words, inject = _FAULTS[given.fault]
+    least = sum(1 for word in words.split() if not word.startswith("["))
+    most = MANY if "..." in words else len(words.split())
+    if not least <= len(given.names) <= most:
+        raise LabFailed(f"it is: lab fault {given.fault} {words}")
+    inject(lab.fault, given)
     return 0
 
 
+MANY = 99
 _VERBS = {"status": _status, "run": _run, "log": _log, "ceph": _ceph, "fault": _fault}
-_FAULTS = {
-    "power-cut": lambda lab, given: lab.fault.power_cut(*given.names),
-    "power-on": lambda lab, given: lab.fault.power_on(*given.names),
-    "kill": lambda lab, given: lab.fault.kill(*given.names),
-    "stop": lambda lab, given: lab.fault.stop(*given.names),
-    "start": lambda lab, given: lab.fault.start(*given.names),
-    "freeze": lambda lab, given: lab.fault.freeze(*given.names),
-    "thaw": lambda lab, given: lab.fault.thaw(*given.names),
-    "cut": lambda lab, given: lab.fault.cut(*given.names, way=given.way, port=given.port),
-    "cut-ceph": lambda lab, given: lab.fault.cut_from_ceph(*given.names, way=given.way),
-    "cut-mesh": lambda lab, given: lab.fault.cut_from_mesh(*given.names, way=given.way),
-    "mend": lambda lab, given: lab.fault.mend(*given.names),
-    "slow": lambda lab, given: lab.fault.slow(
-        *given.names, way=given.way, delay=given.delay, jitter=given.jitter, loss=given.loss
+_FAULTS: dict[str, tuple[str, Callable[[Faults, argparse.Namespace], None]]] = {
+    "power-cut": ("MACHINE [...]", lambda fault, given: fault.power_cut(*given.names)),
+    "power-on": ("MACHINE [...]", lambda fault, given: fault.power_on(*given.names)),
+    "kill": ("MACHINE DAEMON", lambda fault, given: fault.kill(*given.names)),
+    "stop": ("MACHINE DAEMON", lambda fault, given: fault.stop(*given.names)),
+    "start": ("MACHINE DAEMON", lambda fault, given: fault.start(*given.names)),
+    "freeze": ("MACHINE [DAEMON]", lambda fault, given: fault.freeze(*given.names)),
+    "thaw": ("MACHINE [DAEMON]", lambda fault, given: fault.thaw(*given.names)),
+    "cut": (
+        "MACHINE [PEER...]",
+        lambda fault, given: fault.cut(*given.names, way=given.way, port=given.port),
     ),
-    "restart-all": lambda lab, given: lab.fault.restart_all(*given.names),
-    "heal": lambda lab, given: lab.fault.heal(*given.names),
+    "cut-ceph": ("MACHINE", lambda fault, given: fault.cut_from_ceph(*given.names, way=given.way)),
+    "cut-mesh": ("MACHINE", lambda fault, given: fault.cut_from_mesh(*given.names, way=given.way)),
+    "mend": ("MACHINE [PEER...]", lambda fault, given: fault.mend(*given.names)),
+    "slow": (
+        "MACHINE [PEER...]",
+        lambda fault, given: fault.slow(
+            *given.names, way=given.way, delay=given.delay, jitter=given.jitter, loss=given.loss
+        ),
+    ),
+    "restart-all": ("", lambda fault, given: fault.restart_all()),
+    "heal": ("", lambda fault, given: fault.heal()),
 }
+"""Name -> the words that follow it, and what it does."""

@@ -40,6 +40,11 @@ class Faults:
 
     def power_cut(self, *names: str) -> None:
         """The machines' every process ends at once, and their links are dead before one can say so."""
+        if self._storage.used and self._storage.host.name in names:
+            raise LabFailed(
+                "Ceph's OSDs keep their data in memory: a power cut would lose it for good; freeze ceph "
+                "instead, or cut it off"
+            )
         for host in self._chosen(names):
             host.power_cut()
 

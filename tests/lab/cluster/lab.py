@@ -51,7 +51,9 @@ class ClusterLab:
         self.fault = Faults(self.switch, self.nodes, self.storage)
 
     def start(self, *, with_owner: bool = False, say: Say = lambda what, detail: None) -> None:
-        """Everything that does not run; `with_owner`: it ends with the process that calls this."""
+        """Everything that does not run; `with_owner`: it ends with the process that calls this.
+
+        What a lab that has died left in the directory is removed: its Ceph has forgotten everything."""
         self._prepare()
         self.switch.start(with_owner=with_owner)
         say("network", f"a bridge and {len(self.nodes) + 1} machines' namespaces")
@@ -116,6 +118,8 @@ class ClusterLab:
         ]
         if missing:
             raise LabFailed(f"missing programs: {', '.join(missing)}; install them with: make install")
+        if kept(self.dir) is not None and not self.running():
+            shutil.rmtree(self.dir)
         self.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.settings.keep(self.dir)
 
