@@ -41,7 +41,6 @@ class Node:
         self.manifests = root / "state" / "manifests"
         self.socket = root / "run" / "vcld.sock"
         self.options: dict[str, Any] = {"dummy": {}}
-        self.settings: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
 
     def configure(self) -> None:
