@@ -27,6 +27,7 @@ from reconciler.loops.liveness import Liveness
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
 from reconciler.loops.session import begin, patiently
+from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
 from reconciler.planning.store_memory import Seen, doubt, most
@@ -157,6 +158,7 @@ class Daemon:
                 "health": probe.run,
                 "log": logs.run,
                 "liveness": liveness.run,
+                "status": _status_tree(node, liveness).run,
             }
             services = self._services(node, logs, liveness)
             self._supervisor.start({**node.loops(), **loops})
@@ -345,3 +347,10 @@ class Daemon:
                     await controller.close()
             except (VclError, TimeoutError) as error:
                 log.warning("controller %s: closing: %s", controller.name, error)
+
+
+def _status_tree(node: Node, liveness: Liveness) -> StatusTreeLoop:
+    """The tree with what this node sees of the others, in place of the one that knows the store only."""
+    tree = StatusTreeLoop(node.cache, node.ports.status, CLOCK, merge=liveness.merged)
+    liveness.subscribe(lambda names: tree.mark(frozenset(keys.member(name) for name in names)))
+    return tree

@@ -10,10 +10,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from reconciler.planning.cluster_view import ClusterView, NodeLine
 from reconciler.planning.liveness import Standing
+from reconciler.planning.merge import merged_object
+from reconciler.planning.merge_node import with_liveness
+from reconciler.planning.snapshots import Snapshot
 from reconciler.ports.clock import Clock
+from reconciler.resources.kinds import Kind
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +48,18 @@ class Liveness:
     def line(self, node: str) -> NodeLine | None:
         """What is seen of one node; None when it is no member."""
         return self._looked()[1].get(node)
+
+    def merged(self, snapshot: Snapshot, kind: Kind, name: str) -> Mapping[str, Any] | None:
+        """The merged object for a file that is written at changes only: what is seen of a node is in it as it
+        was at the change, and nothing that grows old by itself."""
+        found = merged_object(snapshot, kind, name)
+        line = self.line(name) if found is not None and kind is Kind.NODE else None
+        if found is None or line is None:
+            return found
+        lasting = replace(
+            line, link=None, heartbeat_age=None, lease_age=None, load=None, disk_free=None, revision=None
+        )
+        return with_liveness(found, lasting)
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener` when a node's standing, or the master, is seen to change; returns the undo."""

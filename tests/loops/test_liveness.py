@@ -8,7 +8,11 @@ import pytest
 
 from reconciler.loops.liveness import Liveness
 from reconciler.planning.cluster_view import ClusterView, NodeLine, QuorumLine
+from reconciler.resources import keys
+from reconciler.resources.kinds import Kind
+from reconciler.resources.status import NodeStatus
 from reconciler.sim.clock import VirtualClock
+from reconciler.sim.desk import Desk
 
 
 class Cluster:
@@ -69,3 +73,21 @@ def test_those_who_ask_at_one_time_share_one_look() -> None:
     clock.advance(1.0)
     liveness.view()
     assert cluster.looks == 2
+
+
+async def test_a_node_in_the_status_tree_is_as_it_was_seen_at_the_change() -> None:
+    desk = Desk()
+    await desk.start()
+    await desk.put({keys.node_status(Kind.NODE, "r2"): NodeStatus(uid="r2", ready=True)})
+    await desk.vm("web")
+    cluster = Cluster(r2="Silent")
+    liveness = Liveness(cluster.look, VirtualClock(), 0.5)
+    found = liveness.merged(desk.cache, Kind.NODE, "r2")
+    assert found is not None
+    assert found["status"]["ready"] is False
+    assert found["status"]["liveness"]["standing"] == "Silent"
+    assert "heartbeatAge" not in found["status"]["liveness"]
+    assert liveness.merged(desk.cache, Kind.NODE, "r9") is None
+    vm = liveness.merged(desk.cache, Kind.VIRTUAL_MACHINE, "web")
+    assert vm is not None
+    assert "liveness" not in vm["status"]

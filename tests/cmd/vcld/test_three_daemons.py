@@ -81,6 +81,8 @@ def test_when_the_master_dies_the_next_in_rank_takes_over_and_work_goes_on(three
         assert rows(node, "get", "nodes")[0][:3] == ["r1", "Degraded", "<none>"]
         ready = node.told("get", "node", "r1")["status"]["conditions"][0]
         assert (ready["status"], ready["reason"]) == ("False", "Degraded")
+    tree = others[1].root / "state" / "status"
+    others[1].until(lambda: "standing: Degraded" in next(tree.rglob("*r1.yaml")).read_text())
     others[1].save("late")
     for node in others:
         node.until(lambda node=node: node.phase("late") == "Running")
