@@ -28,7 +28,7 @@ with socket.create_server(("", 7001)) as server:
 ASK = """
 import socket, sys
 try:
-    with socket.create_connection((sys.argv[1], 7001), timeout=1) as one:
+    with socket.create_connection((sys.argv[1], 7001), timeout=0.7) as one:
         one.sendall(b"hello")
         print("answers" if one.recv(9) == b"hello" else "closed")
 except ConnectionRefusedError:
@@ -38,7 +38,7 @@ except OSError:
 """
 HOLD = """
 import socket, sys
-with socket.create_connection((sys.argv[1], 7001), timeout=2) as one:
+with socket.create_connection((sys.argv[1], 7001), timeout=1) as one:
     one.sendall(b"hello")
     one.recv(9)
     print("connected", flush=True)
@@ -52,7 +52,7 @@ with socket.create_connection((sys.argv[1], 7001), timeout=2) as one:
 """
 SEND = """
 import hashlib, os, socket, sys, threading
-data = os.urandom(3_000_000)
+data = os.urandom(1_000_000)
 with socket.create_connection((sys.argv[1], 7001), timeout=20) as one:
     threading.Thread(target=one.sendall, args=(data,)).start()
     back = b""
@@ -110,7 +110,7 @@ def run(lab: Any, name: str, *command: str) -> Any:
     return lab.host(name).run(*command, check=False)
 
 
-def reads_ceph(lab: Any, name: str, seconds: int = 5) -> bool:
+def reads_ceph(lab: Any, name: str, seconds: int = 3) -> bool:
     limits = ("--rados-osd-op-timeout", "2", "--rados-mon-op-timeout", "2", "--client-mount-timeout", "2")
     words = (
         "timeout",

@@ -130,6 +130,7 @@ def test_a_file_saved_on_one_node_is_on_all_and_runs_on_one(lab: Any) -> None:
 
     changed = save(lab, "r3", "web", memory="80Mi").read_text()
     until(lambda: same_everywhere(lab, "web.yaml", changed), "the change is on every node", lab)
+    until(lambda: all(shown(lab, name) == expected for name in lab.nodes), "it runs on", lab)
     remove(lab, "r2", "web")
     files = [node.manifests / "web.yaml" for node in lab.nodes.values()]
     until(lambda: not any(file.exists() for file in files), "the file is gone everywhere", lab)
