@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,14 @@ from typing import Any
 import pytest
 import rados
 import yaml
+from vcl.checks.machine import Level, Machine
+from vcl.client import Client
 from vcl.join_bundle import read_bundle
+from vcl.verbs.doctor import ask_daemon, examine
 
 from reconciler.adapters.mesh.options import TlsFiles
 from reconciler.adapters.mesh.tls import load_contexts
+from reconciler.resources.errors import VclError
 
 THREE = ("--node", "r1=127.0.0.1", "--node", "r2=127.0.0.2", "--node", "r3=127.0.0.3")
 
@@ -397,3 +402,59 @@ def test_one_node_without_ceph_needs_a_configuration_only(vcl: Any, tmp_path: Pa
     said = {"node": "r1", "cluster": "vcl", "store": {"type": "sqlite"}}
     assert yaml.safe_load((tmp_path / "vcld.yaml").read_text()) == said
     assert vcl(*words).out.startswith(f"kept  {tmp_path}/vcld.yaml")
+
+
+def started(host: Host) -> subprocess.Popen[bytes]:
+    """A vcld on the files of a node; three of them share this machine, so each listens on its own address."""
+    config = host.vcl / "vcld.yaml"
+    said = yaml.safe_load(config.read_text())
+    said["mesh"]["bind"] = said["address"]
+    said |= {"stateDir": str(host.root / "state"), "runDir": str(host.root / "run")}
+    said["controllers"] = {"dummy": {}}
+    config.write_text(yaml.safe_dump(said))
+    with (host.root / "log").open("ab") as log:
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("vcld"), "--config", config], stdout=log, stderr=log
+        )
+
+
+@pytest.mark.ceph
+@pytest.mark.slow
+def test_nodes_that_were_made_and_joined_elect_the_first_one(
+    vcl: Any, founded: tuple[Host, Host], tmp_path: Path
+) -> None:
+    first, second = founded
+    third = make_host(tmp_path / "r3", first.tag, first.ceph)
+    hosts = {"r1": first, "r2": second, "r3": third}
+    for name in ("r2", "r3"):
+        words = ("--node", name, "--directory", str(hosts[name].vcl))
+        assert vcl("join", str(first.vcl / f"join/{name}.vcl"), *words).code == 0
+    running = [started(host) for host in hosts.values()]
+    try:
+        deadline = time.monotonic() + 60
+        while master_of(third) != "r1" and time.monotonic() < deadline:
+            time.sleep(0.3)
+        assert master_of(third) == "r1"
+        found = examine(Machine(config=str(first.vcl / "vcld.yaml")), ask_daemon(Client(socket_of(first))))
+        cluster = [f for f in found if f.check.startswith(("mesh", "peers", "ceph-rights", "members"))]
+        assert {finding.level for finding in cluster} == {Level.OK}, cluster
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(timeout=30)
+
+
+def socket_of(host: Host) -> str:
+    return str(host.root / "run/vcld.sock")
+
+
+def master_of(host: Host) -> str:
+    """The master, as its vcld knows it, once it sees all three nodes."""
+    try:
+        status = Client(socket_of(host)).get("status")
+    except VclError:
+        return ""
+    cluster = status.get("cluster") or {}
+    all_seen = len((cluster.get("quorum") or {}).get("seen") or ()) == 3
+    return str(cluster.get("master") or "") if all_seen else ""
