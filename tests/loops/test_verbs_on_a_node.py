@@ -102,7 +102,9 @@ async def test_pause_and_resume(seen: Seen) -> None:
 
 
 async def test_the_node_and_its_room_are_seen_without_a_manifest(seen: Seen) -> None:
-    await seen.node.until(lambda: seen.objects.find(Kind.NODE, "r1") is not None)
-    node = seen.objects.get(Kind.NODE, "r1").object
-    assert node["status"]["roles"] == ["master"]
+    def status() -> dict[str, Any]:
+        return dict(seen.objects.get(Kind.NODE, "r1").object["status"])
+
+    await seen.node.until(lambda: status()["roles"] == ["master"])
+    await seen.node.until(lambda: status()["ready"])
     assert seen.objects.get(Kind.CLUSTER, "cluster").object["status"]["power"] == "On"
