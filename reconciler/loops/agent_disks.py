@@ -108,11 +108,18 @@ class DiskWork:
             if info is None or disk.read_only:
                 continue
             uid = record.metadata.uid
-            if known is None or known.identity != info.identity or known.uid != uid:
+            node = self._only_node(pool)
+            if known is None or (known.identity, known.uid, known.node) != (info.identity, uid, node):
                 now = self._context.clock.wall()
-                created = VolumeRecord(identity=info.identity, uid=uid, created=now)
+                created = VolumeRecord(identity=info.identity, uid=uid, created=now, node=node)
                 puts[key] = dump(created)
         return puts
+
+    def _only_node(self, pool: str) -> str:
+        """This node, for a pool whose images no other node sees."""
+        spec = self._context.pools.specs().get(pool)
+        local = spec is not None and spec.directory is not None and not spec.directory.shared
+        return self._context.node if local else ""
 
     async def trash(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[str, ...]:
         """Put the VM's writable images aside; the `volume/` keys that go with them. Raises DiskError."""

@@ -7,13 +7,16 @@ from collections.abc import Callable
 
 from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
+from reconciler.planning.disks import pool_of
 from reconciler.planning.master import VmRecords
 from reconciler.planning.node_capacity import node_view
 from reconciler.planning.placement import NodeView
 from reconciler.resources import keys
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
+from reconciler.resources.records import VolumeRecord
 from reconciler.resources.status import NodeStatus
+from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 
 def read_vm(views: Views, name: str, *, power_on: bool) -> VmRecords | None:
@@ -29,7 +32,18 @@ def read_vm(views: Views, name: str, *, power_on: bool) -> VmRecords | None:
         claim=claim,
         binding=views.binding(name),
         purge=purges(record, vm) and writable,
+        homes=_homes(views, name, vm),
     )
+
+
+def _homes(views: Views, name: str, vm: VirtualMachineSpec) -> tuple[str, ...]:
+    """The nodes whose own pools hold one of its images."""
+    default = views.cluster_spec().default_pool
+    volumes = (
+        views.record(keys.volume(pool_of(disk, default), disk.image_name(name)), VolumeRecord)
+        for disk in vm.disks
+    )
+    return tuple(sorted({volume.node for volume in volumes if volume is not None and volume.node}))
 
 
 def read_nodes(views: Views, absent: Callable[[str], str]) -> list[NodeView]:

@@ -123,7 +123,7 @@ def vacancy(view: ElectionView, timers: Timers) -> str:
 
 
 def settle_seconds(falls: int, timers: Timers) -> float:
-    """How long a better-ranked node must have been fit: doubled for each time but one that it fell, lately."""
+    """How long a better-ranked node must have been fit: twice that for each time but one that it fell."""
     return timers.master_settle * 2.0 ** min(max(falls - 1, 0), MAX_DOUBLINGS)
 
 

@@ -17,7 +17,8 @@ from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmRecords:
-    """One VM as the store has it. `purge`: its deletion takes the images along (and it has some)."""
+    """One VM as the store has it. `purge`: its deletion takes the images along (and it has some); `homes`:
+    the nodes that alone have one of its images."""
 
     metadata: ObjectMeta
     spec: VirtualMachineSpec
@@ -25,6 +26,7 @@ class VmRecords:
     claim: Claim | None
     binding: Binding | None
     purge: bool
+    homes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,4 +137,5 @@ def _demand(records: VmRecords) -> VmDemand:
         tolerations=records.spec.tolerations,
         controller=records.spec.controller,
         node=node,
+        homes=records.homes,
     )

@@ -33,7 +33,8 @@ class NodeView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmDemand:
-    """One VM; `node` is where it is bound already, None when it is to be placed."""
+    """One VM; `node` is where it is bound already, None when it is to be placed; `homes`: the nodes that
+    alone have one of its images (empty: all that it has can be reached from everywhere)."""
 
     name: str
     cpu: int
@@ -44,6 +45,7 @@ class VmDemand:
     tolerations: tuple[Toleration, ...] = ()
     controller: str = "libvirt"
     node: str | None = None
+    homes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +118,9 @@ def _rejection(
         return node.refuses
     if node.controllers and vm.controller not in node.controllers:
         return f"has no controller '{vm.controller}' (has {', '.join(sorted(node.controllers))})"
+    away = [home for home in vm.homes if home != node.name]
+    if away:
+        return f"a disk image is on {' and '.join(away)} only"
     for key, value in sorted(vm.node_selector.items()):
         if node.labels.get(key) != value:
             return f"nodeSelector wants label {key}={value}"

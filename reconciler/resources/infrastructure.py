@@ -75,10 +75,11 @@ class PoolType(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirectoryPool:
-    """Images as files in `path`; new images get `format`."""
+    """Images as files in `path`; new images get `format`. `shared`: all nodes see the same files there."""
 
     path: str
     format: DiskFormat = DiskFormat.QCOW2
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

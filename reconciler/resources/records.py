@@ -199,12 +199,16 @@ class Pin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeRecord:
-    """That an image was created (or found) once. Missing afterwards is ImageMissing (SAFETY rule 18)."""
+    """That an image was created (or found) once. Missing afterwards is ImageMissing (SAFETY rule 18).
+
+    `node`: the only node that has it, when its pool is each node's own; empty for a shared one.
+    """
 
     identity: str
     uid: str
     created: str
     made_by_vcl: bool = True
+    node: str = ""
 
 
 class EventType(StrEnum):

@@ -138,7 +138,7 @@ async def test_a_disk_is_made_recorded_and_claimed_by_its_identity(world: World,
     identity = f"{world.files.fsid}/{world.files.get('/pool/web.root.qcow2').inode}"
     record = node.views.record(keys.volume("default", "web.root"), VolumeRecord)
     assert record is not None
-    assert record.identity == identity
+    assert (record.identity, record.node) == (identity, node.name)
     claim = node.views.claim("web")
     assert claim is not None
     assert identity in claim.disks

@@ -40,6 +40,17 @@ def test_what_does_not_fit_says_how_much_is_short_on_each_node() -> None:
     )
 
 
+def test_a_vm_goes_back_to_the_node_that_alone_has_its_disks() -> None:
+    assert place([R1, R2], [vm("a", homes=("r2",))], []).bindings == {"a": "r2"}
+    away = place([R1, replace(R2, refuses="is silent")], [vm("a", homes=("r2",))], [])
+    assert away.reasons["a"] == "r1: a disk image is on r2 only; r2: is silent"
+
+
+def test_a_vm_whose_disks_are_on_two_nodes_fits_nowhere_and_says_so() -> None:
+    placement = place([R1, R2], [vm("a", homes=("r1", "r2"))], [])
+    assert placement.reasons["a"] == "r1: a disk image is on r2 only; r2: a disk image is on r1 only"
+
+
 def test_higher_priority_comes_first_when_room_is_short() -> None:
     vms = [vm("a", memory=7 * GIB), vm("z", memory=7 * GIB, priority=10)]
     placement = place([R2], vms, [])
