@@ -16,7 +16,7 @@ from reconciler.adapters.mesh.options import TlsFiles
 from reconciler.adapters.mesh.wire import names_in
 from reconciler.resources.errors import InvalidInput
 
-_RENEW = "`vcl join` makes a new certificate for this node"
+_RENEW = "`vcl init` on the first node makes a new certificate for it, and `vcl join` installs it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
