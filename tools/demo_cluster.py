@@ -33,8 +33,8 @@ Then try:
   lab run r2 vcl get all               any node answers for all of them
   lab run r3 vcl console hello         its serial console; Ctrl-] leaves it
   lab run r2 bash                      a shell on a node
-  lab fault power-cut {master:<17}the master dies; watch: lab run {other} vcl get nodes -w
-  lab fault power-on {master:<18}it comes back, and is master again
+  lab fault power-cut {best:<17}the best rank, soon the master, dies: lab run {last} vcl get nodes
+  lab fault power-on {best:<18}it comes back, and is master again after a while
   lab fault cut-ceph {last:<18}one node loses its storage only; lab fault heal
   lab help                             everything else that can be broken
 
@@ -158,5 +158,5 @@ def _show(lab: Any, master: str) -> None:
         print(re.sub(r"[ \t]+$", "", (done.stdout + done.stderr).rstrip(), flags=re.MULTILINE), flush=True)
     words = {"dir": shlex.quote(str(lab.dir)), "tools": shlex.quote(str(ROOT / "tools"))}
     manifests = lab.nodes[names[0]].manifests
-    text = GO_ON.format(**words, master=master, other=other, last=names[-1], manifests=manifests)
+    text = GO_ON.format(**words, best=names[0], last=names[-1], manifests=manifests)
     print(text.rstrip(), flush=True)

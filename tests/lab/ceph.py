@@ -274,6 +274,7 @@ class PrivateCeph:
 
     def _introduce(self, mgr: bool) -> None:
         """Make the OSDs and the manager known, each with a key of its own."""
+        self.command("config", "set", "mon", "auth_allow_insecure_global_id_reclaim", "false")
         for osd in OSDS:
             identity = str(uuid.uuid4())
             self.command("osd", "new", identity)

@@ -183,10 +183,11 @@ class Host:
 
 
 def environment() -> dict[str, str]:
-    """For commands on a host: the project's own programs first, nothing of the caller's vcl or Ceph."""
+    """For commands on a host: the project's own programs first, nothing of the caller's vcl or Ceph, and
+    temporary files that go with a power cut."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VCL_", "CEPH_"))}
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    return {**inherited, "PATH": path}
+    return {**inherited, "PATH": path, "TMPDIR": "/run/tmp"}
 
 
 def _once(path: Path, text: str) -> None:

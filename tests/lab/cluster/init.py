@@ -43,7 +43,7 @@ def main() -> None:
 
 def _run_directory(boot: str) -> None:
     _mount("-t", "tmpfs", "-o", "mode=755,size=256m", "lab", "/run")
-    for directory in ("/run/lock", "/run/lab"):
+    for directory in ("/run/lock", "/run/lab", "/run/tmp"):
         os.mkdir(directory)
     Path("/run/lab/boot_id").write_text(f"{boot}\n")
 

@@ -90,7 +90,9 @@ class Node:
         ceph = CEPH_CONF.format(fsid=fsid, monitors=monitors)
         (files / "etc/ceph/ceph.conf").write_text(ceph)
         for keyring in keyrings:
-            shutil.copy(keyring, files / "etc/ceph")
+            copy = files / "etc/ceph" / keyring.name
+            shutil.copy(keyring, copy)
+            copy.chmod(0o600)
         configuration = files / "etc/vcl/vcld.yaml"
         if not configuration.exists():
             configuration.write_text(json.dumps(self._configuration(), indent=2) + "\n")
