@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reconciler.planning.liveness import Sight, judge, majority, seen
+from reconciler.planning.liveness import Sight, heard, judge, majority, seen
 from reconciler.planning.timers import Timers
 from reconciler.resources.membership import Member
 from reconciler.resources.records import Epoch
@@ -103,7 +103,7 @@ def _line(known: Known, sight: Sight, timers: Timers) -> NodeLine:
         rank=sight.rank,
         address=f"{member.address}:{member.port}" if member.address else "",
         standing=judgement.standing.value,
-        reason=judgement.reason,
+        reason="; ".join(words for words in (judgement.reason, _store_trouble(sight, timers)) if words),
         link=known.links.get(sight.name),
         heartbeat_age=None if me or sight.heard is None else round(sight.heard, 1),
         lease_age=None if sight.lease is None else round(sight.lease_age, 1),
@@ -115,3 +115,10 @@ def _line(known: Known, sight: Sight, timers: Timers) -> NodeLine:
         master=sight.name == known.master,
         here=me,
     )
+
+
+def _store_trouble(sight: Sight, timers: Timers) -> str:
+    """What a node that is heard says of its own way to the store, before its lease tells."""
+    beat = sight.heartbeat
+    away = beat is not None and not beat.health.store and heard(sight, timers)
+    return "it says that the store does not answer it" if away else ""

@@ -55,3 +55,23 @@ def test_each_member_has_a_line_with_both_channels() -> None:
 def test_the_quorum_counts_who_is_seen() -> None:
     quorum = shown().quorum
     assert (quorum.nodes, quorum.needed, quorum.seen, quorum.reached) == (3, 2, ("r1", "r2"), True)
+
+
+def test_a_node_that_has_lost_the_store_says_so_before_its_lease_does() -> None:
+    def reason(heard_ago: float) -> str:
+        health = NodeHealth(store=False)
+        beat = Heartbeat(node="r2", boot_id="b", session=1, sequence=1, health=health)
+        sight = Sight(name="r2", rank=0, heard=heard_ago, heartbeat=beat, lease=lease("r2"), lease_age=1.0)
+        known = Known(
+            me="r1",
+            members={"r2": Member(address="10.0.0.2")},
+            sights=(sight,),
+            links={},
+            epoch=None,
+            master="",
+            election="",
+        )
+        return cluster_view(known, Timers()).nodes[0].reason
+
+    assert reason(0.3) == "it says that the store does not answer it"
+    assert "does not answer it" not in reason(30.0)

@@ -33,7 +33,7 @@ def cluster(ctx: typer.Context) -> None:
 
 @app.command("status", epilog=EPILOG)
 def run(ctx: typer.Context, output_format: OutputFormat = "", watch: Watch = False) -> int:
-    """Show the nodes, the master, the quorum, the store, and what the daemon's loops do.
+    """Show nodes, master, quorum and store.
 
     \b
     HEARTBEAT and LEASE are the ages of the last sign of life on each channel: the
@@ -58,12 +58,12 @@ def run(ctx: typer.Context, output_format: OutputFormat = "", watch: Watch = Fal
 
 @app.command("placement", epilog=EPILOG)
 def placement(ctx: typer.Context, output_format: OutputFormat = "", watch: Watch = False) -> int:
-    """Show where VMs are wanted, owned, reported and really are, and what is used of each node.
+    """Show where VMs are wanted and really are.
 
     \b
     DESIRED is where the master wants a VM, CLAIMED who owns it, REPORTED what its
     owner says, LOCAL what is really there on the node that you ask. VMs for which
-    these do not agree come first, with the reason.
+    these do not agree come first, with the reason. Then: what is used of each node.
 
     \b
     Example:
