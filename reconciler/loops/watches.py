@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from reconciler.loops.object_views import Known, ObjectView, unseen
+from reconciler.planning.merge import IMPLIED
 from reconciler.planning.selectors import Requirements, selects
 from reconciler.resources.kinds import Kind
 
@@ -102,7 +103,7 @@ class ObjectWatch:
         now = self._known[name] = view.known()
         if known is None:
             return [WatchEvent(type=WatchType.ADDED, view=view)]
-        if known.uid and known.uid != now.uid:
+        if known.uid and known.uid != now.uid and self.kind not in IMPLIED:
             # Gone and made again in between: a reader that waits for its end must hear of it.
             before = last or unseen(self.kind, name, known.uid)
             ended = WatchEvent(type=WatchType.DELETED, view=before)

@@ -28,6 +28,9 @@ from reconciler.resources.records import ClusterRecord, ObjectMeta, SpecRecord
 _REPORTED = (Kind.NODE, Kind.STORAGE_POOL)
 """Kinds whose objects may exist without a manifest, because a node reports on them."""
 
+IMPLIED = (*_REPORTED, Kind.CLUSTER)
+"""Kinds whose objects stay the same when a manifest for them comes or goes, although their uid is another."""
+
 _BY_OBJECT = (keys.SPECS, keys.INTENTS, keys.NODE_STATUS, keys.MASTER_STATUS, keys.MANIFEST_STATUS)
 
 

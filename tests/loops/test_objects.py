@@ -15,7 +15,7 @@ from reconciler.planning.selectors import parse_selector
 from reconciler.resources import keys
 from reconciler.resources.errors import Expired, NotFound, StoreUnavailable
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import Epoch, Intent
+from reconciler.resources.records import Epoch, Intent, ObjectMeta, Source, SpecRecord
 from reconciler.resources.status import NodeStatus
 from reconciler.sim.desk import Desk, running, vm_record
 
@@ -122,6 +122,15 @@ async def test_a_node_is_as_alive_as_it_is_seen_to_be(desk: Desk) -> None:
     lines["r1"] = replace(lines["r1"], reason="silent on the mesh for 6.0 s")
     objects.seen_anew(["r1"])
     assert await told(watch) == []
+
+
+async def test_a_node_that_gets_a_manifest_is_still_the_same_node(desk: Desk) -> None:
+    await desk.put({keys.node_status(Kind.NODE, "r1"): NodeStatus(uid="r1", ready=True)})
+    watch = desk.objects.watch(Kind.NODE, since=desk.objects.revision)
+    metadata = ObjectMeta(name="r1", uid="another")
+    record = SpecRecord(kind="Node", metadata=metadata, spec={}, source=Source(path="r1.yaml"))
+    await desk.put({keys.spec(Kind.NODE, "r1"): record})
+    assert await told(watch) == [("MODIFIED", "r1")]
 
 
 async def test_subscribers_hear_which_objects_may_have_changed(desk: Desk) -> None:
