@@ -63,7 +63,7 @@ class SimNode:
         self.frozen = ""
 
     async def start(self) -> None:
-        """Begin a session and run the loops."""
+        """Begin a session, run the loops, and return when this node is master."""
         host = HostIdentity(node=self.name, boot_id="boot-1", machine_id="machine-1")
         begun = await begin(self.store, Entry(host=host, cluster="sim"), self._clock, self._ids)
         self.cache = StoreCache(self.store)
@@ -97,6 +97,7 @@ class SimNode:
         elector = self._elector(begun.session)
         for life in (self.agent.run(), elector.run(), NodeReporter(context, self.agent, facts).run()):
             self._spawn(life)
+        await self.until(lambda: elector.epoch is not None)
 
     def _elector(self, session: int) -> Elector:
         timers = Timers()
