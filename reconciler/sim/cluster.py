@@ -15,9 +15,12 @@ from reconciler.loops.assembly import Node as Loops
 from reconciler.loops.assembly import NodePorts as LoopPorts
 from reconciler.loops.assembly import assemble
 from reconciler.loops.cache import StoreCache
+from reconciler.loops.cluster_status import view_of
+from reconciler.loops.liveness import Liveness
 from reconciler.loops.node_status import NodeFacts
 from reconciler.loops.session import Begun, Entry, HostIdentity, begin, patiently
-from reconciler.loops.supervisor import Supervisor
+from reconciler.loops.status_tree import StatusTreeLoop
+from reconciler.loops.supervisor import Life, Supervisor
 from reconciler.loops.writer import Writer
 from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.schema import KNOWN_SCHEMAS
@@ -31,6 +34,7 @@ from reconciler.resources.membership import MESH_PORT, Member, NodeHealth
 from reconciler.resources.records import dump
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.controller import DummyController, DummyOptions
+from reconciler.sim.dummy_guests import Guest
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
@@ -53,8 +57,8 @@ class Host:
     """What a host keeps when its daemon ends. `refused`: why the last daemon did not start."""
 
     rank: int
+    directory: MemoryManifestDirectory
     release: Release = field(default_factory=Release)
-    directory: MemoryManifestDirectory = field(default_factory=MemoryManifestDirectory)
     bases: MemoryBaseStore = field(default_factory=MemoryBaseStore)
     status: MemoryStatusSink = field(default_factory=MemoryStatusSink)
     seen: Seen | None = None
@@ -75,9 +79,10 @@ class SimCluster:
         for name in names:
             self.add(name)
 
-    def add(self, name: str) -> None:
-        """One more host, last in the hierarchy; off."""
-        self.hosts[name] = Host(rank=len(self.hosts))
+    def add(self, name: str, *, rank: int | None = None) -> None:
+        """One more host, by default the last in the hierarchy; off."""
+        directory = MemoryManifestDirectory(node=name)
+        self.hosts[name] = Host(rank=len(self.hosts) if rank is None else rank, directory=directory)
         self.world.add(name, self._program)
 
     def found(self) -> None:
@@ -85,6 +90,11 @@ class SimCluster:
         hosts = self.hosts.items()
         puts = tuple(Put(key=keys.member(name), value=dump(self._member(name, host))) for name, host in hosts)
         self.world.storage.cluster.apply(Txn(id="founding", puts=puts))
+
+    def guests(self, name: str) -> tuple[Guest, ...]:
+        """The guests on a host as they are now, whether or not a daemon runs."""
+        shelf = self.world.node(name).memory.get("guests")
+        return shelf.load() if isinstance(shelf, MemoryShelf) else ()
 
     def loops(self, name: str) -> Loops | None:
         """The running daemon's loops; None while none runs or it has not got that far."""
@@ -128,7 +138,7 @@ class SimCluster:
         await patiently(lambda: cache.step(0.0), "reading the store")
         loops = host.running = self._assemble(ports, host, identity, begun, cache, frozen)
         supervisor = Supervisor(ports.clock, ports.ids)
-        supervisor.start({**loops.loops(), "seen": lambda: _remember(host, loops)})
+        supervisor.start({**loops.loops(), **_beside(host, loops)})
         await self._until_stopped(loops, supervisor)
 
     def _entry(self, ports: NodePorts, host: Host) -> Entry:
@@ -184,14 +194,25 @@ class SimCluster:
         finally:
             await supervisor.stop()
             with contextlib.suppress(StoreError):
+                await loops.events.flush()
+            with contextlib.suppress(StoreError):
                 await loops.membership.say_goodbye()
 
 
 def _opened_again(before: MemoryManifestDirectory) -> MemoryManifestDirectory:
     """The same directory for another process: its hints went to the one before."""
-    found = MemoryManifestDirectory()
+    found = MemoryManifestDirectory(node=before.node)
     found.files, found.marker, found.faults = before.files, before.marker, before.faults
     return found
+
+
+def _beside(host: Host, loops: Loops) -> Mapping[str, Life]:
+    """What the daemon runs besides the node's loops."""
+    clock = loops.ports.clock
+    liveness = Liveness(lambda: view_of(loops), clock, loops.ports.timers.mesh_heartbeat)
+    tree = StatusTreeLoop(loops.cache, host.status, clock, merge=liveness.merged)
+    liveness.subscribe(lambda names: tree.mark(frozenset(keys.member(name) for name in names)))
+    return {"seen": lambda: _remember(host, loops), "liveness": liveness.run, "status": tree.run}
 
 
 async def _remember(host: Host, loops: Loops) -> None:

@@ -76,6 +76,8 @@ class MemoryCluster:
         self._late: dict[str, Txn] = {}
         self._asked_at: dict[str, int] = {}
         self._moved = asyncio.Event()
+        self.judges: list[Callable[[Txn, TxnResult], None]] = []
+        """Told of each transaction that arrived, after it was committed or refused."""
         self.revision = 0
         self.compacted = 0
 
@@ -92,6 +94,12 @@ class MemoryCluster:
         """Commit it now, or say why not."""
         if txn.id in self._txns:
             return Committed(revision=self._txns[txn.id])
+        result = self._decide(txn)
+        for judge in self.judges:
+            judge(txn, result)
+        return result
+
+    def _decide(self, txn: Txn) -> TxnResult:
         failed = {each.key for each in txn.compares if self._revision_of(each.key) != each.revision}
         if failed:
             return Conflict(keys=tuple(sorted(failed)))
