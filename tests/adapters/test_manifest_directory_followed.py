@@ -119,7 +119,7 @@ async def test_a_directory_that_is_exchanged_is_not_followed_until_it_is_back(
     away.rename(root)
     (root / "web.yaml").write_bytes(vm("web", memory="1Gi"))
     await until(lambda: memory(world) == "1Gi")
-    assert world.sync.status().problem == ""
+    await until(lambda: world.sync.status().problem == "")
 
 
 async def test_apply_edit_and_delete_go_through_the_directory(world: ManifestWorld, root: Path) -> None:
