@@ -142,6 +142,6 @@ class NodeReporter:
 
 
 def _of_the_host(answers: Mapping[str, HostFacts | str | None]) -> HostFacts | None:
-    """What is told of the host. The dummy makes its host up, so its word counts only where nobody else's is."""
+    """What is told of the host. The dummy makes its host up: its word counts only where there is no other."""
     told = {name: answer for name, answer in answers.items() if isinstance(answer, HostFacts)}
     return next((facts for name, facts in told.items() if name != "dummy"), told.get("dummy"))
