@@ -24,12 +24,14 @@ from reconciler.loops.cluster_status import samples_of, view_of
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.liveness import Liveness
+from reconciler.loops.members import Members
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
 from reconciler.loops.session import begin, patiently
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
+from reconciler.planning.liveness import Standing
 from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.ports.controller import Controller
 from reconciler.ports.metrics import Measured, Sample
@@ -261,6 +263,10 @@ class Daemon:
             controller = controller_of(vm)
             return controller.guest if controller is not None else None
 
+        def standing(name: str) -> Standing | None:
+            line = liveness.line(name)
+            return Standing(line.standing) if line is not None else None
+
         return ApiServices(
             objects=objects,
             manifests=Manifests(node.manifests),
@@ -275,6 +281,7 @@ class Daemon:
             placement=lambda: self._placement(node, liveness),
             read_only=node.frozen,
             metrics=lambda: self._samples(node),
+            members=Members(node.views, node.writer, standing),
             logs=logs,
         )
 

@@ -42,12 +42,17 @@ async def delete(request: web.Request) -> web.StreamResponse:
     services, kind = request.app[SERVICES], requests.kind_of(request)
     name = request.match_info["name"]
     before = services.objects.get(kind, name)
-    if before.object["status"].get("source") is None:
+    written = before.object["status"].get("source") is not None
+    members = services.members if kind is Kind.NODE else None
+    if members is not None and (not written or members.removable(name)):
+        await members.forget(name)
+    elif not written:
         raise ConflictError(
             f"{info_for(kind).singular} '{name}' comes from no manifest, so none can be removed",
             cure="it exists because a node reports it, and goes with that node",
         )
-    await services.manifests.delete(kind.value, name, purge=requests.flag(request, "purge"))
+    if written:
+        await services.manifests.delete(kind.value, name, purge=requests.flag(request, "purge"))
     return _json((services.objects.find(kind, name) or before).json())
 
 

@@ -12,6 +12,7 @@ from aiohttp import web
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
+from reconciler.loops.members import Members
 from reconciler.loops.objects import Objects
 from reconciler.ports.controller import Console, Guest
 from reconciler.ports.manifests import ManifestService
@@ -40,7 +41,8 @@ class ApiServices:
     (it runs elsewhere, or its controller has none). `read_only`: why nothing may be changed now, or empty
     (a store that is not to be trusted). `version`: the answer of /version. `live`, `ready`: what
     is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status. `placement`: that
-    of /apis/vcl/v1/placement, for which the controllers are asked. `logs`: None when this daemon keeps no log
+    of /apis/vcl/v1/placement, for which the controllers are asked. `members`: takes nodes out of the cluster;
+    None where nobody is a member. `logs`: None when this daemon keeps no log
     for readers.
     """
 
@@ -55,6 +57,7 @@ class ApiServices:
     ready: Callable[[], tuple[str, ...]]
     status: Callable[[], Mapping[str, Any]]
     placement: Callable[[], Awaitable[Mapping[str, Any]]]
+    members: Members | None = None
     logs: ClusterLog | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str

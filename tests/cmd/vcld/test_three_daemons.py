@@ -106,3 +106,19 @@ def test_without_a_majority_nobody_is_master_and_everyone_is_told_why(three: tup
     assert "Quorum:            not reached" in text
     assert first.phase("web") == "Running"
     assert [row[:2] for row in rows(first, "get", "nodes")][2] == ["r3", "Stopped"]
+
+
+def test_a_node_that_was_stopped_for_good_is_taken_out_of_the_cluster(three: tuple[Any, ...]) -> None:
+    formed(three)
+    first, _, third = three
+    refused = first.vcl("delete", "node", "r2")
+    assert refused.returncode == 1
+    assert "stop vcld on r2 for good" in refused.stderr
+    third.end(signal.SIGTERM)
+    first.until(lambda: standings(first)["r3"] == "Stopped")
+    deleted = first.vcl("delete", "node", "r3", "--timeout", "30s")
+    assert (deleted.returncode, deleted.stdout) == (0, 'node "r3" deleted\n'), deleted.stderr
+    assert [row[0] for row in rows(first, "get", "nodes")] == ["r1", "r2"]
+    assert cluster_of(first)["quorum"]["nodes"] == 2
+    third.start(wait=False)
+    first.until(lambda: len(standings(first)) == 3)
