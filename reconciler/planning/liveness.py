@@ -73,8 +73,15 @@ def majority(nodes: int) -> int:
 
 
 def heard(sight: Sight, timers: Timers) -> bool:
-    """Whether it is there on the mesh."""
-    return sight.heard is not None and sight.heard <= timers.mesh_silent
+    """Whether it is there on the mesh: not any more when its daemon said that it ends."""
+    return sight.heard is not None and sight.heard <= timers.mesh_silent and not _has_stopped(sight)
+
+
+def _has_stopped(sight: Sight) -> bool:
+    """Whether the last that is known of its daemon is its orderly end; a heartbeat of a later session is of
+    the next one."""
+    lease, heartbeat = sight.lease, sight.heartbeat
+    return lease is not None and lease.stopped and (heartbeat is None or heartbeat.session <= lease.session)
 
 
 def renews(sight: Sight, timers: Timers) -> bool:

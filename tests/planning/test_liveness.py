@@ -94,3 +94,16 @@ def test_a_majority_is_more_than_half(nodes: int, needed: int) -> None:
 def test_the_majority_counts_this_node_and_those_it_hears() -> None:
     sights = [Sight(name="r1", rank=0), sight(heard=2.9), Sight(name="r3", rank=2, heard=3.1)]
     assert seen("r1", sights, TIMERS) == ("r1", "r2")
+
+
+def test_a_node_that_said_that_it_ends_counts_no_more_although_it_was_just_heard() -> None:
+    beat = Heartbeat(node="r2", session=1, boot_id="b", sequence=9, eligible=True)
+    gone = sight(heard=0.2, heartbeat=beat, lease=lease(stopped=True))
+    assert judge("r1", gone, TIMERS).standing is Standing.STOPPED
+    assert seen("r1", [Sight(name="r1", rank=0), gone], TIMERS) == ("r1",)
+
+
+def test_a_node_that_is_heard_again_counts_before_its_new_lease_is_read() -> None:
+    beat = Heartbeat(node="r2", session=2, boot_id="b", sequence=1)
+    back = sight(heard=0.2, heartbeat=beat, lease=lease(stopped=True))
+    assert seen("r1", [Sight(name="r1", rank=0), back], TIMERS) == ("r1", "r2")
