@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.loops.assembly import Node as Loops
@@ -34,7 +34,7 @@ from reconciler.resources.membership import MESH_PORT, Member, NodeHealth
 from reconciler.resources.records import dump
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.controller import DummyController, DummyOptions
-from reconciler.sim.dummy_guests import Guest
+from reconciler.sim.dummy_guests import Guest, settle
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
@@ -74,6 +74,8 @@ class SimCluster:
     ) -> None:
         self.world = world
         self.hosts: dict[str, Host] = {}
+        self.watchers: list[Callable[[str, str, bytes | None], None]] = []
+        """Told of each `save`, before it happens."""
         self._parse = parse
         self._timers = timers or Timers()
         for name in names:
@@ -93,12 +95,16 @@ class SimCluster:
 
     def guests(self, name: str) -> tuple[Guest, ...]:
         """The guests on a host as they are now, whether or not a daemon runs."""
-        shelf = self.world.node(name).memory.get("guests")
-        return shelf.load() if isinstance(shelf, MemoryShelf) else ()
+        node = self.world.node(name)
+        shelf = node.memory.get("guests")
+        if not node.on or not isinstance(shelf, MemoryShelf):
+            return ()
+        return tuple(settle(guest, node.monotonic) for guest in shelf.load())
 
     def loops(self, name: str) -> Loops | None:
         """The running daemon's loops; None while none runs or it has not got that far."""
-        return self.hosts[name].running if self.world.node(name).running else None
+        loops, node = self.hosts[name].running, self.world.node(name)
+        return loops if loops is not None and node.running and loops.ports.clock is node.clock else None
 
     def masters(self) -> Mapping[str, int]:
         """The nodes that believe to be master, with their epochs."""
@@ -111,6 +117,8 @@ class SimCluster:
 
     def save(self, name: str, path: str, data: bytes | None) -> None:
         """A user saves a file on a host, or (None) removes it; whether or not a daemon runs."""
+        for watcher in self.watchers:
+            watcher(name, path, data)
         directory = self.hosts[name].directory
         if data is None:
             directory.files.pop(path, None)

@@ -206,6 +206,11 @@ class Node:
         if self.running:
             self.loop.set_rate(rate)
 
+    @property
+    def monotonic(self) -> float:
+        """What its monotonic clock shows, in seconds; the host's, whether or not a process runs."""
+        return self._monotonic()
+
     # -- inside ----------------------------------------------------------------------------------------
 
     def _monotonic(self) -> float:

@@ -1,0 +1,131 @@
+"""What a scenario can let happen besides the world's faults: what people do to a cluster.
+
+3   save r2 web.yaml vm web memory=2Gi       12  remove r1 web.yaml       20  release r3 0.2 1..2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from reconciler.loops.apply import Manifests
+from reconciler.ports.manifests import ApplyInput
+from reconciler.resources.errors import VclError
+from reconciler.sim.cluster import Release, SimCluster
+from reconciler.sim.world import VERBS, BadScript, NodePorts
+from reconciler.sim.writing import manifest
+
+Words = Sequence[str]
+
+
+def check(verb: str, words: Words) -> None:
+    """Raises BadScript for what `do` could not do."""
+    if verb in CLUSTER_VERBS:
+        usage = CLUSTER_VERBS[verb][0]
+        if len(words) < sum(1 for word in usage.split() if not word.startswith("[")):
+            raise BadScript(f"write: {verb} {usage}".rstrip())
+        if verb in ("save", "apply"):
+            manifest(words[2:])
+    elif verb not in VERBS:
+        raise BadScript(f"{verb!r} is no verb; there are {', '.join(sorted({*CLUSTER_VERBS, *VERBS}))}")
+
+
+def do(cluster: SimCluster, verb: str, words: Words) -> None:
+    """Let it happen now."""
+    if verb in CLUSTER_VERBS:
+        CLUSTER_VERBS[verb][1](cluster, words)
+    else:
+        cluster.world.faults.do(" ".join((verb, *words)))
+
+
+def apply(cluster: SimCluster, node: str, path: str, data: bytes, done: Callable[[str], object]) -> None:
+    """`vcl apply` on a node; `done` is told what is wrong with it, or nothing. Not told at all when the
+    node's daemon does not run, or ends meanwhile."""
+    loops = cluster.loops(node)
+    if loops is None:
+        return
+    manifests = loops.manifests
+
+    async def call(_: NodePorts) -> None:
+        try:
+            report = await Manifests(manifests).apply(
+                [ApplyInput(name=path, content=data, path=path)], dry_run=False
+            )
+        except VclError as error:
+            done(str(error))
+            return
+        done("; ".join(result.error for result in report.results if result.error))
+
+    cluster.world.node(node).spawn(call)
+
+
+def _power_on(cluster: SimCluster, words: Words) -> None:
+    cluster.world.power_on(words)
+
+
+def _power_off(cluster: SimCluster, words: Words) -> None:
+    for name in words or cluster.world.names:
+        cluster.world.node(name).power_off()
+
+
+def _save(cluster: SimCluster, words: Words) -> None:
+    node, path, *content = words
+    cluster.world.say(f"saved on {node}: {path}: {' '.join(content)}")
+    cluster.save(node, path, manifest(content))
+
+
+def _remove(cluster: SimCluster, words: Words) -> None:
+    node, path = words
+    cluster.world.say(f"removed on {node}: {path}")
+    cluster.save(node, path, None)
+
+
+def _apply(cluster: SimCluster, words: Words) -> None:
+    node, path, *content = words
+    world = cluster.world
+    world.say(f"vcl apply on {node}: {path}: {' '.join(content)}")
+    apply(
+        cluster,
+        node,
+        path,
+        manifest(content),
+        lambda error: world.say(f"vcl apply on {node}: {error or 'applied'}"),
+    )
+
+
+def _add(cluster: SimCluster, words: Words) -> None:
+    rank = int(words[1].removeprefix("rank=")) if len(words) > 1 else None
+    cluster.add(words[0], rank=rank)
+    cluster.world.say(f"installed: {words[0]}")
+
+
+def _release(cluster: SimCluster, words: Words) -> None:
+    node, version, schemas = words
+    low, dots, high = schemas.partition("..")
+    if not dots:
+        raise BadScript(f"{schemas!r}: write the schemas as 1..2")
+    cluster.hosts[node].release = Release(version=version, schemas=(int(low), int(high)))
+    cluster.world.say(f"installed on {node}: version {version}, schemas {schemas}")
+
+
+def _confirm(cluster: SimCluster, words: Words) -> None:
+    loops = cluster.loops(words[0])
+    if loops is not None and loops.manifests.held is not None:
+        cluster.world.say(f"vcl confirm on {words[0]}")
+        loops.manifests.confirm(loops.manifests.held.id)
+
+
+CLUSTER_VERBS: Mapping[str, tuple[str, Callable[[SimCluster, Words], None]]] = MappingProxyType(
+    {
+        "power-on": ("[NODE...]", _power_on),
+        "power-off": ("[NODE...]", _power_off),
+        "save": ("NODE PATH CONTENT...", _save),
+        "remove": ("NODE PATH", _remove),
+        "apply": ("NODE PATH CONTENT...", _apply),
+        "confirm": ("NODE", _confirm),
+        "add": ("NODE [rank=N]", _add),
+        "release": ("NODE VERSION LOW..HIGH", _release),
+        "end": ("", lambda cluster, words: None),
+    }
+)
+"""By name: the words that follow, and what happens. Without nodes, all of them."""
