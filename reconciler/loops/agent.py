@@ -38,7 +38,7 @@ from reconciler.resources.errors import (
 )
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import ClaimPhase, dump
-from reconciler.resources.status import ForeignDomain, Phase
+from reconciler.resources.status import ForeignDomain, Phase, VmNodeStatus
 from reconciler.resources.transactions import Committed
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -333,12 +333,17 @@ class Agent:
             purge=record is not None and vm is not None and purges(record, vm),
             fenced=views.exists(keys.fence(context.node)),
             frozen=context.frozen(),
+            reported_by=self._reported_by(name),
             now=context.clock.monotonic(),
         )
         if controller is None:
             await self._without_controller(name, view, state, vm, host)
             return None
         return Job(name=name, view=view, state=state, record=record, vm=vm, controller=controller.lifecycle)
+
+    def _reported_by(self, name: str) -> str:
+        status = self._context.views.record(status_key(name), VmNodeStatus)
+        return status.node if status is not None else ""
 
     async def _without_controller(
         self,

@@ -296,13 +296,19 @@ async def _raise_schema(schema: SchemaRule, membership: Membership) -> None:
 
 
 async def follow(cache: StoreCache) -> None:
-    """Keep the copy of the store fresh."""
+    """Keep the copy of the store fresh; one line in the log when that fails, and one when it works again."""
+    failing = False
     while True:
         try:
             await cache.step(10.0)
         except StoreError as error:
-            log.warning("store: %s; trying again", error)
+            if not failing:
+                log.warning("store: %s; trying again", error)
+            failing = True
             await asyncio.sleep(1.0)
+        if failing and cache.healthy:
+            log.info("store: it answers again")
+            failing = False
 
 
 async def hold_open(controller: Controller) -> None:

@@ -90,6 +90,7 @@ class Elector:
     async def step(self) -> None:
         """One look, and what follows from it."""
         view = self._view()
+        self._bear(view)  # what follows may wait for the store, and the others shall know why meanwhile
         decision = elect(view, self._context.timers)
         match decision:
             case Idle(reason=reason):

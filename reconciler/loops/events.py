@@ -59,6 +59,7 @@ class EventRecorder:
         self._events: dict[int, Event] = {}
         self._unwritten: OrderedDict[int, None] = OrderedDict()
         self._sequence = 0
+        self._failing = False
         self._wake = asyncio.Event()
 
     def record(self, type: EventType, kind: Kind, name: str, reason: str, message: str) -> None:
@@ -101,9 +102,12 @@ class EventRecorder:
                     self._wake.set()
                     return False
         except StoreError as error:
-            log.warning("%d events are not written yet: %s", len(self._unwritten), error)
+            if not self._failing:
+                log.warning("%d events are not written yet: %s", len(self._unwritten), error)
+            self._failing = True
             self._wake.set()
             return False
+        self._failing = False
         return True
 
     async def _write(self, slots: list[int]) -> bool:

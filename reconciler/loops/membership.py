@@ -116,15 +116,18 @@ class Membership:
         found silent late. For ever."""
         if self._context.leases is None:
             await asyncio.Event().wait()
-        pause = self._context.timers.lease_renew / LOOKS
+        pause, failing = self._context.timers.lease_renew / LOOKS, False
         for turn in count():
             began = self._context.clock.monotonic()
             try:
                 if turn % LOOKS == 0:
                     await self.renew()
                 await self.look()
+                failing = False
             except StoreError as error:
-                log.info("lease: %s", error)
+                if not failing:
+                    log.info("lease: %s; trying again", error)
+                failing = True
             spent = self._context.clock.monotonic() - began
             await asyncio.sleep(max(pause - spent, 0.05))
 
@@ -223,12 +226,13 @@ class Membership:
                 heartbeat=self._own_heartbeat(),
                 lease=self._lease(stopped=False),
             )
-        return self._observations.sight(name, rank, self._refused(name, now), now)
-
-    def _refused(self, name: str, now: float) -> float | None:
         transport = self._context.transport
         link = transport.links().get(name) if transport is not None else None
-        return now - link.since if link is not None and link.state is LinkState.REFUSED else None
+        lasts = now - link.since if link is not None else 0.0
+        state = link.state if link is not None else None
+        refused = lasts if state is LinkState.REFUSED else None
+        connected = lasts if state is LinkState.CONNECTED else None
+        return self._observations.sight(name, rank, refused, now, connected)
 
     def _as_manifest_says(self, name: str, member: Member) -> Member:
         record = self._context.views.spec_record(Kind.NODE, name)

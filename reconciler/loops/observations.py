@@ -56,6 +56,8 @@ class Observations:
         ):
             return False
         observed.heard_at, observed.heartbeat = now, heartbeat
+        if before is not None and before.session != heartbeat.session:
+            _fall(observed, now)  # a restart, however quick: it settles anew
         if heartbeat.eligible and observed.eligible_since is None:
             observed.eligible_since = now
         elif not heartbeat.eligible:
@@ -94,8 +96,10 @@ class Observations:
             if observed.heard_at is not None and now - observed.heard_at <= self._timers.mesh_silent
         )
 
-    def sight(self, name: str, rank: int, refused: float | None, now: float) -> Sight:
-        """A member as it is seen now; `refused`: seconds since its host last refused a connection."""
+    def sight(
+        self, name: str, rank: int, refused: float | None, now: float, connected: float | None = None
+    ) -> Sight:
+        """A member as it is seen now; `refused`, `connected`: seconds for which its link has been so."""
         observed = self._observed.setdefault(name, _Observed())
         heard = None if observed.heard_at is None else max(0.0, now - observed.heard_at)
         if heard is not None and heard > self._timers.mesh_silent:
@@ -111,6 +115,7 @@ class Observations:
             lease=observed.lease,
             lease_age=self._lease_age(observed),
             refused=refused,
+            connected=connected,
             eligible_for=0.0 if since is None else now - since,
             falls=len(observed.falls),
         )
@@ -132,6 +137,8 @@ class Observations:
         before = observed.lease
         if before is None or (lease.session, lease.renewals) > (before.session, before.renewals):
             observed.lease, observed.lease_changed_at = lease, began
+            if lease.stopped:
+                _fall(observed, began)
 
 
 def _number(heartbeat: Heartbeat) -> tuple[int, int]:

@@ -107,6 +107,8 @@ class VmView:
     purge: bool = False
     fenced: bool = False
     frozen: str = ""
+    reported_by: str = ""
+    """The node that wrote the VM's status last."""
     now: float
 
 
@@ -131,7 +133,8 @@ def decide(view: VmView) -> Decision:
     if view.frozen:
         return Decision(step=Step.WAIT, phase=None, message=view.frozen)
     if view.observed is None:
-        return Decision(step=Step.WAIT, phase=Phase.UNKNOWN, message=view.unknown)
+        concerned = _bound_here(view) or (view.claim is not None and view.claim.node == view.node)
+        return Decision(step=Step.WAIT, phase=Phase.UNKNOWN if concerned else None, message=view.unknown)
     if isinstance(view.observed, Observed) and not owned_here(view.observed, view):
         return _name_taken(view)
     mine = view.claim is not None and view.claim.node == view.node
@@ -349,7 +352,8 @@ def _absent_unclaimed(view: VmView) -> Decision:
 
 def _last_here(view: VmView) -> bool:
     """Whether this node was the last to run it, so that its status is this node's to write."""
-    return view.claim is not None and not view.claim.node and view.claim.uid == view.uid
+    emptied = view.claim is not None and not view.claim.node and view.claim.uid == view.uid
+    return emptied and view.reported_by == view.node
 
 
 def _resting_phase(view: VmView) -> Phase | None:

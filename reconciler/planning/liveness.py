@@ -21,7 +21,8 @@ HUBS = 7
 class Sight:
     """One member as this node sees it. Seconds: `heard` since its last heartbeat arrived (None: never),
     `lease_age` since its lease was seen to change (or watched without seeing one), `refused` since its host
-    last refused a connection (None: not since it was last connected), `eligible_for` how long its heartbeats
+    last refused a connection (None: not since it was last connected), `connected` since its daemon accepted
+    one (None: it is not connected), `eligible_for` how long its heartbeats
     have said without a break that it could be master. `falls`: how often that broke lately."""
 
     name: str
@@ -31,6 +32,7 @@ class Sight:
     lease_age: float = 0.0
     lease: NodeLease | None = None
     refused: float | None = None
+    connected: float | None = None
     eligible_for: float = 0.0
     falls: int = 0
 
@@ -106,12 +108,14 @@ def judge(me: str, sight: Sight, timers: Timers) -> Judgement:
         return Judgement(standing=Standing.DEGRADED, reason=_store_silence(sight))
     if sight.lease is not None and sight.lease.stopped:
         return Judgement(standing=Standing.STOPPED, reason="its daemon was stopped; its guests run on")
-    mesh = _mesh_silence(sight)
-    if in_store:
-        return Judgement(standing=Standing.DEGRADED, reason=mesh)
     if sight.refused is not None:
         reason = "its host refuses connections: it is up, and its daemon is not running"
         return Judgement(standing=Standing.DEGRADED, reason=reason)
+    if sight.connected is not None and sight.connected <= timers.mesh_silent:
+        return Judgement(standing=Standing.DEGRADED, reason="connected, and not heard yet")
+    mesh = _mesh_silence(sight)
+    if in_store:
+        return Judgement(standing=Standing.DEGRADED, reason=mesh)
     if sight.heard is None and sight.lease is None:
         return Judgement(standing=Standing.UNKNOWN, reason="never heard of since this daemon started")
     return Judgement(standing=Standing.SILENT, reason=f"{mesh}, {_store_silence(sight)}")

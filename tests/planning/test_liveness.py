@@ -107,3 +107,10 @@ def test_a_node_that_is_heard_again_counts_before_its_new_lease_is_read() -> Non
     beat = Heartbeat(node="r2", session=2, boot_id="b", sequence=1)
     back = sight(heard=0.2, heartbeat=beat, lease=lease(stopped=True))
     assert seen("r1", [Sight(name="r1", rank=0), back], TIMERS) == ("r1", "r2")
+
+
+def test_a_host_whose_daemon_has_just_connected_is_not_taken_for_silent() -> None:
+    back = sight(heard=30.0, lease=lease(), lease_age=30.0, connected=0.1)
+    assert judge("r1", back, TIMERS).standing is Standing.DEGRADED
+    frozen = sight(heard=30.0, lease=lease(), lease_age=30.0, connected=31.0)
+    assert judge("r1", frozen, TIMERS).standing is Standing.SILENT
