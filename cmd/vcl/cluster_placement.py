@@ -35,7 +35,8 @@ def _summary(vms: Sequence[Object]) -> str:
         return "There are no virtual machines."
     states = Counter(str(vm.get("state")) for vm in vms)
     if set(states) == {"OK"}:
-        return f"{len(vms)} virtual machines, all as wanted."
+        several = f"{len(vms)} virtual machines, all as wanted."
+        return several if len(vms) > 1 else "1 virtual machine, as wanted."
     order = dict.fromkeys(str(vm.get("state")) for vm in vms)
     return f"{len(vms)} virtual machines: {', '.join(f'{states[word]} {word}' for word in order)}."
 
