@@ -17,6 +17,7 @@ from reconciler.loops.agent_failures import (
     note_exit,
     note_failure,
     note_generation,
+    note_reboot,
     note_stable,
     restore,
 )
@@ -230,7 +231,12 @@ class Agent:
         if decision.step is Step.RELEASE and before is not None and before.phase is ClaimPhase.RUNNING:
             gone = job.view.observed
             wanted = job.view.desired is not None and job.view.desired.wish is Wish.RUN
-            note_exit(self._context, job.name, job.state, gone if isinstance(gone, Gone) else None, wanted)
+            if before.boot_id != self._context.boot_id:
+                note_reboot(job.name, job.state, wanted)
+            else:
+                note_exit(
+                    self._context, job.name, job.state, gone if isinstance(gone, Gone) else None, wanted
+                )
         if decision.step is Step.RELEASE:
             job.state.definition = None
             job.state.memory = replace(job.state.memory, prepared=None, stop_since=None, resumed="")

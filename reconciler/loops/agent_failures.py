@@ -76,6 +76,18 @@ def note_exit(context: NodeContext, name: str, state: VmState, gone: Gone | None
     _fail(context, name, state, "GuestExited", f"the guest ended by itself ({exit}) after {lived:.0f} s")
 
 
+def note_reboot(name: str, state: VmState, wanted: bool) -> None:
+    """A run has ended with its host, which has booted since: that is no failure of the VM's, and it is
+    started again at once."""
+    state.running_since = None
+    state.start_time = None
+    state.killed = False
+    state.memory = Memory()
+    if wanted:
+        state.restarts += 1
+        log.info("vm %s: it ended when its host did; starting it again", name)
+
+
 def note_stable(context: NodeContext, name: str, state: VmState) -> None:
     """The guest runs: remember since when, and after a while forget what failed before."""
     now = context.clock.monotonic()

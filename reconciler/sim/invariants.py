@@ -133,6 +133,7 @@ class Ancestry:
         self._cluster = cluster
         self._seen: dict[str, dict[str, bytes]] = {name: {} for name in cluster.hosts}
         self._parents: dict[tuple[str, bytes], bytes | None] = {}
+        self._gone: dict[tuple[str, str], bytes] = {}
         self._removed: dict[str, set[bytes]] = {}
         self._overwritten: set[tuple[str, str, bytes]] = set()
         self._authored: list[tuple[str, str, bytes]] = []
@@ -142,12 +143,16 @@ class Ancestry:
         """Note what is new in the directories: whoever has a content first wrote it over what was there."""
         for name, host in self._cluster.hosts.items():
             files = host.directory.files
+            if host.directory.before_write is None:
+                host.directory.before_write = self.look  # or two writes of one moment would look like one
             seen = self._seen.setdefault(name, {})
             if files == seen:
                 continue
             for path, data in files.items():
                 if not keeps_conflict(path) and seen.get(path) is not data:
-                    self._parents.setdefault((path, data), seen.get(path))
+                    before = seen.get(path, self._gone.get((name, path)))
+                    self._parents.setdefault((path, data), before)
+            self._gone.update({(name, path): seen[path] for path in seen if path not in files})
             self._seen[name] = dict(files)
 
     def _written(self, node: str, path: str, data: bytes | None) -> None:
@@ -181,10 +186,12 @@ class Ancestry:
         """What users saved and did not overwrite themselves, and that is neither in the history of the store
         nor in a file on the node where it was saved."""
         found = []
+        written_over = {(path, before) for (path, _), before in self._parents.items()}
         for node, path, data in self._authored:
             kept = data in self._cluster.hosts[node].directory.files.values()
             stored = data in self.history.get(path, ())
-            if not kept and not stored and (node, path, data) not in self._overwritten:
+            replaced = (node, path, data) in self._overwritten or (path, data) in written_over
+            if not kept and not stored and not replaced:
                 found.append(f"{path} as saved on {node} ({_short(data)}) is nowhere")
         return tuple(found)
 

@@ -93,6 +93,7 @@ class NodeLoop(asyncio.BaseEventLoop):
         self._schedule = schedule
         self._failed = failed
         self._here, self._there = origin, schedule.now
+        self._shown = origin
         self._due: deque[Call] = deque()
         self._timers: list[tuple[float, int, Call]] = []
         self._timer_serial = 0
@@ -105,7 +106,8 @@ class NodeLoop(asyncio.BaseEventLoop):
 
     def time(self) -> float:
         """The process's monotonic clock."""
-        return self._here + (self._schedule.now - self._there) * self.rate
+        found = self._here + (self._schedule.now - self._there) * self.rate
+        return found if found > self._shown else self._shown
 
     def call_soon(
         self,
@@ -288,9 +290,11 @@ class NodeLoop(asyncio.BaseEventLoop):
         left = LIVELOCK
         while True:
             while timers and timers[0][0] <= now:
-                call = heappop(timers)[2]
+                when, _, call = heappop(timers)
                 if not call._cancelled:
                     due.append(call)
+                    if when > self._shown:
+                        self._shown = when  # or, by a rounding error, a timer could be due and not be due
             if not due:
                 return
             for _ in range(len(due)):

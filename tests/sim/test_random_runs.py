@@ -1,0 +1,39 @@
+"""Random runs with dense faults: what must hold after every event holds, and all is well when all is healed.
+
+Half a minute of `make check` goes here. `tools/soak.py` runs for as long as you want.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.adapters.schema_files import load_schemas
+from reconciler.resources.manifest import ParsedFile, parse_manifest
+from reconciler.sim.soak import WELL_WITHIN, Plan, soak
+
+SCHEMAS = load_schemas()
+
+PLANS = [
+    *(Plan(seed=seed, seconds=250.0) for seed in range(1, 8)),
+    *(Plan(seed=seed, seconds=150.0, density=1.0) for seed in range(11, 14)),
+    *(Plan(seed=seed, nodes=5, seconds=120.0) for seed in range(21, 23)),
+    Plan(seed=31, nodes=2, seconds=250.0),
+    Plan(seed=41, nodes=1, seconds=150.0),
+]
+
+
+def parse(path: str, data: bytes) -> ParsedFile:
+    return parse_manifest(path, data, SCHEMAS)
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"seed {plan.seed}, {plan.nodes} nodes")
+def test_invariants_hold_and_the_cluster_recovers(plan: Plan) -> None:
+    outcome = soak(plan, parse)
+    assert outcome.well_after <= WELL_WITHIN
+    assert outcome.acknowledged > 0
+    assert outcome.epochs > 0
+
+
+def test_the_same_plan_gives_the_same_run() -> None:
+    plan = Plan(seed=51, seconds=30.0)
+    assert soak(plan, parse) == soak(plan, parse)
