@@ -1,8 +1,9 @@
 """How fast does virtual time run? `python benchmarks/simulation.py [NODES] [SECONDS]`, on one core.
 
 Each node does what an idle member of a cluster does: two heartbeats a second to every peer, a lease renewal
-and a lease read, a watch on the store, and now and then a write that everybody sees. No decisions are taken:
-it measures the simulation alone. Prints virtual seconds per real second, alone and with dense faults.
+and a lease read, a watch on the store, and now and then a write that everybody sees. At first no decisions
+are taken: that measures the simulation alone, at rest and with dense faults. Then whole nodes, with the loops
+of production and a few VMs. Prints virtual seconds per real second.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import sys
 import time
 from collections.abc import Mapping
 
+from reconciler.adapters.schema_files import load_schemas
 from reconciler.ports.transport import Endpoint, Message, Topic
 from reconciler.resources.errors import StoreError
+from reconciler.resources.manifest import parse_manifest
 from reconciler.resources.transactions import Changes, Put, Txn
+from reconciler.sim.cluster import SimCluster
 from reconciler.sim.world import NodePorts, Program, RandomFaults, World
+from reconciler.sim.writing import virtual_machine
 
 HEARTBEAT = 0.5
 LEASE = 1.0
@@ -89,11 +94,33 @@ def measure(nodes: int, seconds: float, density: float) -> float:
         return seconds / (time.process_time() - began)
 
 
+def measure_whole(nodes: int, seconds: float, density: float) -> float:
+    """The same with whole nodes: every loop of production, and six guests."""
+    schemas = load_schemas()
+    names = tuple(f"r{number + 1}" for number in range(nodes))
+    with World(seed=1) as world:
+        cluster = SimCluster(world, names, lambda path, data: parse_manifest(path, data, schemas))
+        cluster.found()
+        world.power_on()
+        for vm in "abcdef":
+            cluster.save(names[-1], f"{vm}.yaml", virtual_machine(vm))
+        world.run_until(lambda: cluster.masters(), 60)
+        world.run_for(30.0)
+        if density:
+            plan = RandomFaults(seed=1, density=density, seconds=seconds)
+            world.faults.play(plan.schedule(world.names), reproducer=str(plan))
+        began = time.process_time()
+        world.run_for(seconds)
+        return seconds / (time.process_time() - began)
+
+
 def main() -> None:
     nodes = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 600.0
-    print(f"{nodes} idle nodes:    {measure(nodes, seconds, 0.0):8.0f} x real time")
-    print(f"with dense faults: {measure(nodes, seconds, 0.5):8.0f} x real time")
+    print(f"{nodes} idle members:              {measure(nodes, seconds, 0.0):8.0f} x real time")
+    print(f"{nodes} members, dense faults:     {measure(nodes, seconds, 0.5):8.0f} x real time")
+    print(f"{nodes} whole nodes:               {measure_whole(nodes, seconds, 0.0):8.0f} x real time")
+    print(f"{nodes} whole nodes, dense faults: {measure_whole(nodes, seconds / 2, 0.5):8.0f} x real time")
 
 
 if __name__ == "__main__":
