@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.planning.liveness import HUBS
 from reconciler.resources.manifest import ParsedFile, parse_manifest
@@ -16,6 +18,7 @@ def parse(path: str, data: bytes) -> ParsedFile:
     return parse_manifest(path, data, SCHEMAS)
 
 
+@pytest.mark.slow
 def test_fifty_nodes_form_a_cluster_elect_and_lose_their_master() -> None:
     with World(seed=1) as world:
         cluster = SimCluster(world, NODES, parse)
