@@ -21,8 +21,8 @@ types: install ## mypy, strict
 layers: install ## import-linter
 	$(BIN)/lint-imports
 
-unit: install ## the quick tests
-	$(BIN)/pytest -n 2 -m "not slow and not libvirt and not ceph"
+unit: install ## the quick tests; four at a time, since many wait
+	$(BIN)/pytest -n 4 -m "not slow and not libvirt and not ceph"
 
 check: lint types layers unit ## the quick part of `make test`: under two minutes
 
