@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 DEBIAN="python3 python3-venv python3-pip python3-libvirt python3-rados python3-rbd
  libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients
- qemu-system-x86 qemu-utils ovmf seabios ipxe-qemu busybox-static cpio kmod zstd xz-utils e2fsprogs xorriso
+ qemu-system-x86 qemu-utils qemu-block-extra ovmf seabios ipxe-qemu busybox-static cpio kmod zstd xz-utils e2fsprogs xorriso
  libxml2-utils
  util-linux iproute2 nftables openssl ceph-common ceph-mon ceph-osd ceph-mgr"
 

@@ -7,6 +7,7 @@ event loop never waits.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -26,6 +27,21 @@ class Workers:
         """The result of `work`. Raises TimeoutError after `timeout` seconds; the work may still be done."""
         future = asyncio.get_running_loop().run_in_executor(self._pool, work)
         return await asyncio.wait_for(future, timeout)
+
+    async def call_to_the_end(self, work: Callable[[threading.Event], T]) -> T:
+        """The result of long work, without a deadline. When this task is cancelled, the work's event is set,
+        and its end is awaited before the cancellation goes on: nothing is still at work afterwards."""
+        stop = threading.Event()
+        future = asyncio.get_running_loop().run_in_executor(self._pool, work, stop)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            stop.set()
+            while not future.done():
+                await asyncio.wait({future})
+            if not future.cancelled():
+                future.exception()
+            raise
 
     def close(self) -> None:
         """Let the threads end when they can."""

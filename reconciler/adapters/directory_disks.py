@@ -21,10 +21,11 @@ from reconciler.adapters.pool_directory import (
     Source,
     choose_format,
     file_name,
+    find_source,
     storage_errors,
 )
 from reconciler.adapters.qemu_img import QemuImg
-from reconciler.ports.disks import Progress
+from reconciler.ports.disks import NetworkImages, Progress
 from reconciler.resources.errors import (
     DiskError,
     ImageInUse,
@@ -71,6 +72,11 @@ class DirectoryBackend:
         self._qemu_img = QemuImg(qemu_img)
         self._workers = Workers(f"pool-{path.name}")
 
+    @property
+    def network(self) -> NetworkImages | None:
+        """None: files have writers on this host only, or on hosts that nobody but they can tell."""
+        return None
+
     async def inspect(self, image: str, *, timeout: float) -> ImageInfo | None:
         return await self._call(lambda: self._directory.inspect(image), timeout)
 
@@ -93,7 +99,7 @@ class DirectoryBackend:
 
     async def grow(self, image: str, size: int, *, timeout: float) -> ImageInfo:
         info = await self._existing(image, timeout)
-        size = _whole_sectors(size)
+        size = whole_sectors(size)
         if size == info.size:
             return info
         if size < info.size:
@@ -122,13 +128,13 @@ class DirectoryBackend:
     async def identify(self, path: str, *, timeout: float) -> str:
         if not os.path.isabs(path):
             raise ImageInvalid(f"'{path}' must be an absolute path")
-        return await self._call(lambda: _with_file(path, lambda fd: identity(fd, path)), timeout)
+        return await self._call(lambda: with_file(path, lambda fd: identity(fd, path)), timeout)
 
     async def holders(self, image: str, *, timeout: float) -> tuple[Holder, ...]:
         info = await self.inspect(image, timeout=timeout)
         if info is None:
             return ()
-        return await self._call(lambda: _with_file(info.path, holders), timeout)
+        return await self._call(lambda: with_file(info.path, holders), timeout)
 
     async def capacity(self, *, timeout: float) -> PoolCapacity:
         return await self._call(self._capacity, timeout)
@@ -147,7 +153,7 @@ class DirectoryBackend:
             case Blank(size=size):
                 if size <= 0:
                     raise ImageInvalid(f"an image of {size} bytes cannot be made")
-                await self._qemu_img.create(path, format, _whole_sectors(size))
+                await self._qemu_img.create(path, format, whole_sectors(size))
             case CopyOf(path=origin, size=size):
                 await self._copy(await self._source(origin, None), path, format, size, progress)
             case CloneOf(path=origin, format=said, size=size):
@@ -155,15 +161,15 @@ class DirectoryBackend:
                 if format is DiskFormat.RAW:  # a raw file cannot refer to another one
                     await self._copy(source, path, format, size, progress)
                 else:
-                    size = max(_whole_sectors(size or 0), source.size)
+                    size = max(whole_sectors(size or 0), source.size)
                     await self._qemu_img.create_clone(path, source.path, source.format, size)
             case _:
                 assert_never(content)
 
     async def _source(self, path: str, format: DiskFormat | None) -> Source:
         """The file to copy or clone, which nobody may be writing. Raises DiskError."""
-        source = await self._call(lambda: self._directory.source(path, format))
-        writers = await self._call(lambda: _with_file(path, holders))
+        source = await self._call(lambda: find_source(path, format))
+        writers = await self._call(lambda: with_file(path, holders))
         if writers:
             raise ImageInUse(
                 f"{path} is being written by {writers[0].description}",
@@ -183,7 +189,7 @@ class DirectoryBackend:
                 cure="free some space, or use another pool",
             )
         await self._qemu_img.copy(source.path, source.format, path, format, progress)
-        wanted = _whole_sectors(size or 0)
+        wanted = whole_sectors(size or 0)
         if wanted > source.size:
             await self._qemu_img.resize(path, format, wanted, timeout=FILE_SECONDS)
 
@@ -195,7 +201,7 @@ class DirectoryBackend:
         return info
 
     async def _refuse_held(self, image: str, info: ImageInfo, timeout: float, what: str) -> None:
-        found = await self._call(lambda: _with_file(info.path, holders), timeout)
+        found = await self._call(lambda: with_file(info.path, holders), timeout)
         if found:
             raise ImageInUse(
                 f"the image '{image}' is open in {found[0].description} and cannot be {what}",
@@ -211,7 +217,7 @@ class DirectoryBackend:
             raise PoolUnavailable(f"{path} did not answer within {timeout:g} s", cure=cure) from error
 
 
-def _with_file(path: str, ask: Callable[[int], T]) -> T:
+def with_file(path: str, ask: Callable[[int], T]) -> T:
     """What `ask` says of an open file. Raises ImageMissing, PoolUnavailable."""
     with storage_errors(path):
         try:
@@ -224,5 +230,6 @@ def _with_file(path: str, ask: Callable[[int], T]) -> T:
             os.close(descriptor)
 
 
-def _whole_sectors(size: int) -> int:
+def whole_sectors(size: int) -> int:
+    """Rounded up to 512 bytes: what a guest sees has whole sectors."""
     return -(-size // _SECTOR) * _SECTOR

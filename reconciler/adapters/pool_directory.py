@@ -97,27 +97,6 @@ class PoolDirectory:
                 backing=_backing(path, header),
             )
 
-    def source(self, path: str, format: DiskFormat | None) -> Source:
-        """A file to copy or clone. Raises ImageMissing, or ImageInvalid: it refers to other files although it
-        is not from a pool, so that it could show a guest any file of this host."""
-        if not os.path.isabs(path):
-            raise ImageInvalid(f"'{path}' must be an absolute path")
-        with storage_errors(path), _open(path) as descriptor:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise ImageInvalid(f"{path} is not a file")
-            trusted = in_pool(path)
-            read = read_header if trusted else read_source
-            header = read(descriptor, path, size=found.st_size, format=format or suffix_format(path))
-            if header.backing is not None and not trusted:
-                raise ImageInvalid(
-                    f"{path} refers to another file, {header.backing!r}, and is not in a pool: an image from "
-                    "elsewhere could show a guest any file of this host",
-                    cure=f"if you trust it, make it whole: qemu-img convert -O qcow2 {path} NEW.qcow2",
-                )
-            _backing(path, header)
-            return Source(path=path, format=header.format, size=header.size)
-
     def begin(self, image: str, operation: str) -> str:
         """Remove what this operation left behind, and make an empty file to build in: its name.
 
@@ -186,6 +165,28 @@ class PoolDirectory:
                         if info.backing is not None and os.path.realpath(info.backing) == wanted:
                             found.append(name)
         return tuple(found)
+
+
+def find_source(path: str, format: DiskFormat | None) -> Source:
+    """A file to copy or clone. Raises ImageMissing, or ImageInvalid: it refers to other files although it
+    is not from a pool, so that it could show a guest any file of this host."""
+    if not os.path.isabs(path):
+        raise ImageInvalid(f"'{path}' must be an absolute path")
+    with storage_errors(path), _open(path) as descriptor:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ImageInvalid(f"{path} is not a file")
+        trusted = in_pool(path)
+        read = read_header if trusted else read_source
+        header = read(descriptor, path, size=found.st_size, format=format or suffix_format(path))
+        if header.backing is not None and not trusted:
+            raise ImageInvalid(
+                f"{path} refers to another file, {header.backing!r}, and is not in a pool: an image from "
+                "elsewhere could show a guest any file of this host",
+                cure=f"if you trust it, make it whole: qemu-img convert -O qcow2 {path} NEW.qcow2",
+            )
+        _backing(path, header)
+        return Source(path=path, format=header.format, size=header.size)
 
 
 def check_name(image: str) -> None:

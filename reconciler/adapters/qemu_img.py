@@ -56,6 +56,11 @@ class QemuImg:
         done = await self._run("measure", "--output=json", "-f", source_format, "-O", "qcow2", source)
         return int(json.loads(done.output)["required"])
 
+    async def extents(self, source: str, source_format: DiskFormat) -> tuple[tuple[int, int], ...]:
+        """Offset and length of what may hold other data than zeros."""
+        done = await self._run("map", "--output=json", "-f", source_format, source)
+        return tuple((part["start"], part["length"]) for part in _whole(done) if part["data"])
+
     async def _run(
         self,
         *words: str,
@@ -75,6 +80,18 @@ class QemuImg:
         if done.status != 0:
             raise translate(words[0], words[-1], done)
         return done
+
+
+def _whole(done: Finished) -> list[dict[str, int]]:
+    """The JSON that a program printed. Raises ImageInvalid when it was cut: it printed too much."""
+    try:
+        found: list[dict[str, int]] = json.loads(done.output)
+    except ValueError as error:
+        raise ImageInvalid(
+            "qemu-img map: the image is too fragmented to be read",
+            cure="make it whole: qemu-img convert -O qcow2 OLD NEW",
+        ) from error
+    return found
 
 
 def translate(verb: str, path: str, done: Finished) -> DiskError:

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
     Gone,
     GuestInfo,
+    GuestKey,
     HostFacts,
     Observed,
     StartRequest,
@@ -67,6 +68,16 @@ class Guest(Protocol):
 
     async def info(self, name: str, *, timeout: float) -> GuestInfo:
         """Addresses, agent and VNC address; what is not known is empty. ControllerUnavailable."""
+        ...
+
+
+@runtime_checkable
+class KeyKeeper(Protocol):
+    """A controller whose hypervisor needs keys to reach disks on a network. Others do without it."""
+
+    async def keep_key(self, key: GuestKey, *, timeout: float) -> None:
+        """Give the hypervisor a key, in its memory only; one that it has under the same UUID is replaced.
+        Raises ControllerUnavailable, StartFailed."""
         ...
 
 

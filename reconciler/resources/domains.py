@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.resources.images import RbdAccess
 from reconciler.resources.virtualmachine import DiskFormat, VirtualMachineSpec
 
 
@@ -41,12 +42,25 @@ class ExitReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachedDisk:
-    """One disk, ready to be attached. `path` is absolute; a missing `format` is read from the file."""
+    """One disk, ready to be attached. `path` is absolute, or `rbd:POOL[/NAMESPACE]/IMAGE` with its
+    `access`."""
 
     name: str
     path: str
     format: DiskFormat
     read_only: bool = False
+    access: RbdAccess | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestKey:
+    """A key with which guests' hypervisor processes reach their disks. `secret`: the UUID by which a
+    definition refers to it; `usage`: a name of it for people, unique on the host; `value`: the key itself, in
+    base64, never logged or stored."""
+
+    secret: str
+    usage: str
+    value: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

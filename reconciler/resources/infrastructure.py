@@ -84,12 +84,20 @@ class DirectoryPool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RbdPool:
-    """Images in a Ceph pool."""
+    """Images in a Ceph pool. `conf`: Ceph's configuration file; `user` is vcl's own Ceph user, `qemu_user`
+    the guests' (both without 'client.').
+
+    `qemu_keyring`: the file with the guests' key, default: where `conf` says, else asked of the monitors;
+    `qemu_conf`: the configuration file for QEMU, default: one that vcl makes from `conf`.
+    """
 
     pool: str
     namespace: str = ""
-    user: str = "admin"
-    config: str = "/etc/ceph/ceph.conf"
+    conf: str = "/etc/ceph/ceph.conf"
+    user: str = "vcl"
+    qemu_user: str = "qemu"
+    qemu_keyring: str | None = None
+    qemu_conf: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

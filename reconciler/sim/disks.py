@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from reconciler.ports.disks import Progress
+from reconciler.ports.disks import NetworkImages, Progress
 from reconciler.resources.errors import (
     AlreadyExists,
     ImageInUse,
@@ -87,6 +87,11 @@ class SimDisks:
         self.files = files
         self._path = path
         self._default_format = default_format
+
+    @property
+    def network(self) -> NetworkImages | None:
+        """None: these are files."""
+        return None
 
     async def inspect(self, image: str, *, timeout: float) -> ImageInfo | None:
         await self._answers(timeout)

@@ -1,4 +1,6 @@
-"""The promises of a disk backend, as tests: the directory backend and its twin pass the same ones.
+"""The promises of a disk backend, as tests: every backend and its twin pass the same ones.
+
+`DiskContract` holds for all; `FileContract` is about images that are files, whose name says their format.
 
 Needs pytest and pytest-asyncio (`asyncio_mode = auto`). A subclass has a `backend` fixture and the hooks.
 """
@@ -28,9 +30,18 @@ MIB = 1 << 20
 
 
 class DiskContract:
-    """`patience`: how long the slowest call may take, in seconds."""
+    """`patience`: how long the slowest call may take, in seconds; `formats`: those of the pool's images;
+    `clone_format`: that of a clone."""
 
     patience: float = 30.0
+    formats: tuple[DiskFormat, ...] = tuple(DiskFormat)
+    clone_format: DiskFormat = DiskFormat.QCOW2
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """`format` is one that the pool has, `origin` one that a file can have."""
+        for name, formats in (("format", self.formats), ("origin", tuple(DiskFormat))):
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, formats)
 
     # What a subclass provides.
 
@@ -78,14 +89,12 @@ class DiskContract:
         with pytest.raises(ImageInvalid):
             await backend.trash(name, timeout=self.patience)
 
-    @pytest.mark.parametrize("format", list(DiskFormat))
     async def test_a_blank_image_is_seen_as_it_was_made(
         self, backend: DiskBackend, format: DiskFormat
     ) -> None:
         made = await self.make(backend, "web.root", Blank(size=10 * MIB), format=format)
         assert await self.see(backend, "web.root") == made
         assert (made.name, made.size, made.format, made.backing) == ("web.root", 10 * MIB, format, None)
-        assert made.path.startswith("/")
         assert made.allocated < 10 * MIB
 
     async def test_a_size_is_rounded_up_to_whole_sectors(self, backend: DiskBackend) -> None:
@@ -100,7 +109,7 @@ class DiskContract:
 
     async def test_a_name_is_never_taken_twice(self, backend: DiskBackend) -> None:
         first = await self.make(backend, "web.root", Blank(size=MIB))
-        for format in DiskFormat:
+        for format in self.formats:
             with pytest.raises(AlreadyExists):
                 await self.make(backend, "web.root", Blank(size=2 * MIB), format=format)
         assert await self.see(backend, "web.root") == first
@@ -138,15 +147,8 @@ class DiskContract:
         with pytest.raises(ImageMissing):
             await backend.identify(f"{made.path}.missing", timeout=self.patience)
 
-    async def test_a_suffix_decides_the_format(self, backend: DiskBackend) -> None:
-        assert (await self.make(backend, "a.raw", Blank(size=MIB))).format is DiskFormat.RAW
-        assert (await self.make(backend, "b.qcow2", Blank(size=MIB))).format is DiskFormat.QCOW2
-        with pytest.raises(ImageInvalid):
-            await self.make(backend, "c.raw", Blank(size=MIB), format=DiskFormat.QCOW2)
-
     # growing
 
-    @pytest.mark.parametrize("format", list(DiskFormat))
     async def test_growing_to_the_same_size_changes_nothing(
         self, backend: DiskBackend, format: DiskFormat
     ) -> None:
@@ -155,7 +157,6 @@ class DiskContract:
         assert grown.size == 3 * MIB
         assert await backend.grow("a", 3 * MIB, timeout=self.patience) == grown
 
-    @pytest.mark.parametrize("format", list(DiskFormat))
     async def test_shrinking_is_refused(self, backend: DiskBackend, format: DiskFormat) -> None:
         made = await self.make(backend, "a", Blank(size=2 * MIB), format=format)
         with pytest.raises(ShrinkRefused, match=r"2Mi.*1Mi"):
@@ -180,14 +181,12 @@ class DiskContract:
 
     # copies and clones
 
-    @pytest.mark.parametrize("source", list(DiskFormat))
-    @pytest.mark.parametrize("target", list(DiskFormat))
     async def test_an_import_is_a_whole_image_of_its_own(
-        self, backend: DiskBackend, source: DiskFormat, target: DiskFormat
+        self, backend: DiskBackend, origin: DiskFormat, format: DiskFormat
     ) -> None:
-        path = self.make_file(backend, "origin", size=4 * MIB, format=source)
-        copy = await self.make(backend, "a", CopyOf(path=path), format=target)
-        assert (copy.size, copy.format, copy.backing) == (4 * MIB, target, None)
+        path = self.make_file(backend, "origin", size=4 * MIB, format=origin)
+        copy = await self.make(backend, "a", CopyOf(path=path), format=format)
+        assert (copy.size, copy.format, copy.backing) == (4 * MIB, format, None)
         assert copy.identity != await backend.identify(path, timeout=self.patience)
 
     async def test_an_import_is_grown_and_never_shrunk(self, backend: DiskBackend) -> None:
@@ -203,15 +202,14 @@ class DiskContract:
         assert seen[-1] == 1.0
         assert all(0.0 <= share <= 1.0 for share in seen)
 
-    @pytest.mark.parametrize("source", list(DiskFormat))
-    async def test_a_clone_refers_to_its_template(self, backend: DiskBackend, source: DiskFormat) -> None:
-        template = await self.make(backend, "template", Blank(size=4 * MIB), format=source)
-        clone = await self.make(backend, "a", CloneOf(path=template.path, format=source, size=8 * MIB))
-        assert (clone.size, clone.format, clone.backing) == (8 * MIB, DiskFormat.QCOW2, template.path)
-        smaller = await self.make(backend, "b", CloneOf(path=template.path, format=source, size=MIB))
+    async def test_a_clone_refers_to_its_template(self, backend: DiskBackend, format: DiskFormat) -> None:
+        template = await self.make(backend, "template", Blank(size=4 * MIB), format=format)
+        clone = await self.make(backend, "a", CloneOf(path=template.path, format=format, size=8 * MIB))
+        assert (clone.size, clone.format, clone.backing) == (8 * MIB, self.clone_format, template.path)
+        smaller = await self.make(backend, "b", CloneOf(path=template.path, format=format, size=MIB))
         assert smaller.size == 4 * MIB
 
-    async def test_a_raw_clone_is_a_full_copy(self, backend: DiskBackend) -> None:
+    async def test_a_raw_clone_of_a_file_is_a_full_copy(self, backend: DiskBackend) -> None:
         path = self.make_file(backend, "origin", size=4 * MIB, format=DiskFormat.QCOW2)
         clone = await self.make(
             backend, "a", CloneOf(path=path, format=DiskFormat.QCOW2), format=DiskFormat.RAW
@@ -223,6 +221,12 @@ class DiskContract:
         with pytest.raises(ImageInvalid):
             await self.make(backend, "a", CloneOf(path=path, format=DiskFormat.RAW))
         assert await self.see(backend, "a") is None
+
+    async def test_the_image_of_a_pool_is_copied_in_full(self, backend: DiskBackend) -> None:
+        first = await self.make(backend, "a", Blank(size=4 * MIB))
+        copy = await self.make(backend, "b", CopyOf(path=first.path, size=8 * MIB))
+        assert (copy.size, copy.backing) == (8 * MIB, None)
+        assert copy.identity != first.identity
 
     async def test_a_missing_source_is_named(self, backend: DiskBackend) -> None:
         for content in (
@@ -312,3 +316,16 @@ class DiskContract:
         with pytest.raises(DiskError) as failed:
             await backend.grow("a", MIB, timeout=self.patience)
         assert failed.value.reason.isalnum()
+
+
+class FileContract(DiskContract):
+    """Of images that are files of a directory."""
+
+    async def test_an_image_has_an_absolute_path(self, backend: DiskBackend) -> None:
+        assert (await self.make(backend, "a", Blank(size=MIB))).path.startswith("/")
+
+    async def test_a_suffix_decides_the_format(self, backend: DiskBackend) -> None:
+        assert (await self.make(backend, "a.raw", Blank(size=MIB))).format is DiskFormat.RAW
+        assert (await self.make(backend, "b.qcow2", Blank(size=MIB))).format is DiskFormat.QCOW2
+        with pytest.raises(ImageInvalid):
+            await self.make(backend, "c.raw", Blank(size=MIB), format=DiskFormat.QCOW2)

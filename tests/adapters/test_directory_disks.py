@@ -11,12 +11,12 @@ import pytest
 from reconciler.adapters.directory_disks import DirectoryBackend
 from reconciler.ports.disks import DiskBackend
 from reconciler.resources.virtualmachine import DiskFormat
-from reconciler.testing.disk_contract import DiskContract
+from reconciler.testing.disk_contract import FileContract
 
 HOLD = "import sys, time; file = open(sys.argv[1], 'r+b'); print('open', flush=True); sys.stdin.read()"
 
 
-class TestDirectory(DiskContract):
+class TestDirectory(FileContract):
     @pytest.fixture
     def backend(self, tmp_path: Path) -> Iterator[DiskBackend]:
         self.directory = tmp_path / "pool"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.clock import SystemClock, SystemIds
-from reconciler.ports.disks import DiskBackend, Progress
+from reconciler.ports.disks import DiskBackend, NetworkImages, Progress
 from reconciler.resources import keys
 from reconciler.resources.images import Content, Holder, ImageInfo, PoolCapacity
 from reconciler.resources.kinds import Kind
@@ -35,6 +35,10 @@ class KillDisks:
     def __init__(self, inner: DiskBackend, point: Killpoint) -> None:
         self._inner = inner
         self._point = point
+
+    @property
+    def network(self) -> NetworkImages | None:
+        return self._inner.network
 
     async def inspect(self, image: str, *, timeout: float) -> ImageInfo | None:
         return await self._inner.inspect(image, timeout=timeout)

@@ -9,7 +9,7 @@ from reconciler.ports.disks import DiskBackend
 from reconciler.resources.images import Blank, CopyOf, Holder
 from reconciler.resources.virtualmachine import DiskFormat
 from reconciler.sim.disks import SimDisks, SimFiles
-from reconciler.testing.disk_contract import MIB, DiskContract
+from reconciler.testing.disk_contract import MIB, FileContract
 
 QEMU = Holder(client="pid:7:1", description="qemu (pid 7)")
 
@@ -19,7 +19,7 @@ def _files(backend: DiskBackend) -> SimFiles:
     return backend.files
 
 
-class TestTwin(DiskContract):
+class TestTwin(FileContract):
     @pytest.fixture
     def backend(self) -> DiskBackend:
         return SimDisks(SimFiles())

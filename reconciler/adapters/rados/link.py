@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import rados
 
 from reconciler.adapters.rados import records
+from reconciler.adapters.rados.connecting import connect
 from reconciler.adapters.rados.errors import NO_EFFECT, REFUSED, cannot_connect, number, translate
 from reconciler.adapters.rados.records import Entry, Version
 from reconciler.resources.errors import StoreUnavailable
@@ -24,14 +25,6 @@ T = TypeVar("T")
 
 PAGE = 1024
 """Entries that an OSD returns at most, whatever is asked for."""
-
-_IMPATIENCE = {
-    "mon_client_ping_interval": 1,
-    "mon_client_ping_timeout": 2,
-    "mon_client_hunt_interval": 1,
-    "mon_client_hunt_interval_backoff": 1,
-}
-"""A client whose monitor died looks for another one within seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +68,8 @@ class Link:
     @classmethod
     def connect(cls, place: Place, *, op_timeout: int, connect_timeout: int) -> Link:
         """Whole seconds each (librados takes no others). Raises StoreUnavailable."""
-        settings = {
-            "rados_osd_op_timeout": op_timeout,
-            "rados_mon_op_timeout": connect_timeout,
-            "client_mount_timeout": connect_timeout,
-            **_IMPATIENCE,
-        }
         try:
-            cluster = rados.Rados(conffile=place.conf, name=f"client.{place.user}")
-            for name, value in settings.items():
-                cluster.conf_set(name, str(value))
-            cluster.connect()
+            cluster = connect(place.conf, place.user, op_timeout=op_timeout, connect_timeout=connect_timeout)
         except rados.Error as error:
             raise cannot_connect(error, place.conf, place.user) from error
         try:
