@@ -19,7 +19,7 @@ def vm_body(sheet: Sheet, facts: Facts) -> None:
     sheet.optional("Asked by verbs", _intent(part(status, "intent")))
     _placement(sheet, facts, status)
     _guest(sheet, facts, spec, status)
-    _hardware(sheet, spec, str(part(facts.item, "metadata").get("name")))
+    _hardware(sheet, facts, spec, str(part(facts.item, "metadata").get("name")))
     _failures(sheet, facts, part(status, "failures"))
 
 
@@ -54,7 +54,7 @@ def _guest(sheet: Sheet, facts: Facts, spec: Mapping[str, Any], status: Mapping[
     sheet.end()
 
 
-def _hardware(sheet: Sheet, spec: Mapping[str, Any], name: str) -> None:
+def _hardware(sheet: Sheet, facts: Facts, spec: Mapping[str, Any], name: str) -> None:
     cpu = part(spec, "cpu")
     sheet.section("Hardware")
     sheet.field("CPUs", f"{cpu.get('cores')}" + (f" ({cpu['model']})" if cpu.get("model") else ""))
@@ -72,6 +72,8 @@ def _hardware(sheet: Sheet, spec: Mapping[str, Any], name: str) -> None:
         ("Name", "Pool", "Image", "Size", "Bus", "Source"),
         [_disk(d, name) for d in spec.get("disks") or []],
     )
+    stored = [_stored(d) for d in part(facts.item, "status").get("disks") or []]
+    sheet.table("Storage", ("Disk", "Image", "Features", "Open or locked by"), stored)
     rows = [_interface(i) for i in spec.get("interfaces") or []]
     sheet.table("Interfaces", ("Name", "Connected to", "MAC", "Model"), rows)
     sheet.end()
@@ -89,6 +91,15 @@ def _disk(disk: Mapping[str, Any], vm: str) -> tuple[object, ...]:
         disk.get("size"),
         disk.get("bus") or "virtio",
         _source(part(disk, "source")),
+    )
+
+
+def _stored(disk: Mapping[str, Any]) -> tuple[object, ...]:
+    return (
+        disk.get("name"),
+        disk.get("image"),
+        ", ".join(disk.get("features") or []),
+        ", ".join(disk.get("owners") or []) or "nobody",
     )
 
 

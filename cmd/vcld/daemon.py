@@ -354,6 +354,7 @@ class Daemon:
                     await controller.close()
             except (VclError, TimeoutError) as error:
                 log.warning("controller %s: closing: %s", controller.name, error)
+        await asyncio.to_thread(node.pools.close)
 
 
 def _status_tree(node: Node, liveness: Liveness) -> StatusTreeLoop:

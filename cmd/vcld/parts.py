@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import reconciler
 from reconciler.adapters import host
@@ -38,6 +38,9 @@ from reconciler.resources.manifest import parse_manifest
 from reconciler.resources.membership import Member, NodeHealth
 from reconciler.resources.records import STORE_SCHEMA
 from vcld.config import Config, MeshTls, StoreType
+
+if TYPE_CHECKING:
+    from reconciler.adapters.rbd import Clusters
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +103,7 @@ def node_ports(
         transport=make_transport(config, name, begun.cluster.uid),
         leases=outside.leases,
         controllers=build_controllers(config, name, begun.cluster.uid),
-        make_backend=partial(make_backend, config),
+        make_backend=partial(make_backend, config, PoolMaking(cluster_uid=begun.cluster.uid)),
         pools=builtin_pools(config),
         directory=directory,
         bases=BaseFile(config.state_path / "manifests.json"),
@@ -182,15 +185,38 @@ def builtin_pools(config: Config) -> dict[str, StoragePoolSpec]:
     return {"default": default, **config.pools}
 
 
-def make_backend(config: Config, name: str, spec: StoragePoolSpec) -> DiskBackend:
+@dataclass(slots=True, kw_only=True)
+class PoolMaking:
+    """What pools share: the cluster's identity and, once there is a Ceph pool, the connections to Ceph."""
+
+    cluster_uid: str
+    clusters: Clusters | None = None
+
+
+def make_backend(config: Config, making: PoolMaking, name: str, spec: StoragePoolSpec) -> DiskBackend:
     """The backend of a pool. Raises InvalidInput when this vcl cannot serve it."""
     if spec.type is PoolType.DIRECTORY and spec.directory is not None:
         remembered = config.state_path / "pools" / name
         remembered.parent.mkdir(parents=True, exist_ok=True)
         return DirectoryBackend(Path(spec.directory.path), spec.directory.format, remembered=remembered)
+    if spec.type is PoolType.RBD and spec.rbd is not None:
+        try:
+            from reconciler.adapters.rbd import Clusters, RbdBackend
+        except ImportError as error:
+            raise InvalidInput(
+                f"storage pool '{name}' needs the Python bindings of Ceph: {error}",
+                cure="install python3-rados and python3-rbd; vcl's own environment must see them",
+            ) from error
+        making.clusters = making.clusters or Clusters()
+        return RbdBackend(
+            spec.rbd,
+            clusters=making.clusters,
+            cluster_uid=making.cluster_uid,
+            state=config.state_path / "ceph",
+        )
     raise InvalidInput(
-        f"storage pool '{name}' is of type {spec.type}, which this version cannot serve",
-        cure="use a pool of type directory",
+        f"storage pool '{name}' is of type {spec.type} and has no section of that name",
+        cure=f"add a section `{spec.type}`",
     )
 
 

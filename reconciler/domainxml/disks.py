@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from reconciler.domainxml.draft import Draft
 from reconciler.domainxml.elements import add, child, children, drop, ensure, put, text_of
 from reconciler.domainxml.names import disk_alias, disk_serial, next_target, target_index
+from reconciler.domainxml.sources import place_of, put_local, put_rbd
 from reconciler.resources.domains import AttachedDisk
+from reconciler.resources.images import RbdAccess
 from reconciler.resources.virtualmachine import Disk, DiskBus, DiskCache, DiskFormat
 
 _PREFIX = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd", "fdc": "fd"}
@@ -36,6 +38,7 @@ class _Wanted:
     read_only: bool
     bus: str
     cache: DiskCache | None
+    access: RbdAccess | None = None
 
 
 def overlay_disks(draft: Draft) -> None:
@@ -94,6 +97,7 @@ def _wanted(attached: AttachedDisk, disk: Disk) -> _Wanted:
         read_only=attached.read_only or disk.read_only,
         bus=disk.bus.value,
         cache=disk.cache,
+        access=attached.access,
     )
 
 
@@ -126,19 +130,12 @@ def _match(disk: ET.Element, wanted: _Wanted) -> int:
         return 1
     if serial and serial in (wanted.name, wanted.serial):
         return 2
-    return 3 if local_path(disk) == posixpath.normpath(wanted.path) else _NO_MATCH
+    return 3 if place_of(disk) == posixpath.normpath(wanted.path) else _NO_MATCH
 
 
 def _attribute(disk: ET.Element, tag: str, name: str) -> str | None:
     element = child(disk, tag)
     return None if element is None else element.get(name)
-
-
-def local_path(disk: ET.Element) -> str | None:
-    """The normalised path of a disk that is a file or a block device of the host."""
-    source = child(disk, "source")
-    path = None if source is None else source.get("file") or source.get("dev")
-    return posixpath.normpath(path) if path else None
 
 
 def _append(draft: Draft, wanted: _Wanted) -> ET.Element:
@@ -167,19 +164,10 @@ def _insert(draft: Draft, element: ET.Element, tag: str) -> None:
 
 def _lay_over(draft: Draft, disk: ET.Element, wanted: _Wanted) -> None:
     """What the spec says of this disk; everything else about it stays."""
-    kind, key = ("block", "dev") if wanted.path.startswith("/dev/") else ("file", "file")
-    if local_path(disk) != posixpath.normpath(wanted.path):
-        drop(disk, "source", "backingStore", "mirror", "auth")
-        disk.insert(1, ET.Element("source"))
-    source = ensure(disk, "source")
-    source.attrib.pop("index", None)
-    source.attrib.pop("dev" if key == "file" else "file", None)
-    disk.attrib["type"] = kind
-    if kind == "file" and disk.get("device") == "lun":
-        disk.attrib["device"] = "disk"  # SCSI passthrough needs a block device
-        for name in ("sgio", "rawio"):
-            disk.attrib.pop(name, None)
-    source.attrib[key] = wanted.path
+    if wanted.access is not None:
+        put_rbd(disk, wanted.path, wanted.access)
+    else:
+        put_local(disk, wanted.path)
     driver = ensure(disk, "driver")
     driver.attrib.update({"name": "qemu", "type": wanted.format.value})
     if wanted.cache not in (None, DiskCache.NONE):

@@ -12,6 +12,7 @@ import logging
 from dataclasses import replace
 
 from reconciler.loops.agent_actions import Actions, Job
+from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_failures import (
     note_exit,
@@ -23,6 +24,7 @@ from reconciler.loops.agent_failures import (
 )
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import build_status, status_key
+from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.workqueue import WorkQueue
 from reconciler.planning.backoff import delay
 from reconciler.planning.desired import Wish, desired, purges
@@ -33,12 +35,13 @@ from reconciler.resources.domains import Gone, Observed
 from reconciler.resources.errors import (
     ConflictError,
     ControllerUnavailable,
+    DiskError,
     NotFound,
     StoreError,
     VclError,
 )
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import ClaimPhase, dump
+from reconciler.resources.records import Claim, ClaimPhase, dump
 from reconciler.resources.status import ForeignDomain, Phase, VmNodeStatus
 from reconciler.resources.transactions import Committed
 from reconciler.resources.virtualmachine import VirtualMachineSpec
@@ -50,6 +53,7 @@ WORKERS = 8
 STEPS_PER_LOOK = 16
 GUEST_FRESH = 30.0
 GUEST_EAGER = 2.0
+DISKS_FRESH = 120.0
 EAGER_FOR = 120.0
 
 _PREFIXES = (
@@ -74,7 +78,9 @@ class Agent:
         self._context = context
         self._queue = WorkQueue(context.clock)
         self._states: dict[str, VmState] = {}
-        self._actions = Actions(context, DiskWork(context), self._queue.add)
+        self._disks, self._clients = DiskWork(context), NetworkClients(context)
+        self._keys = GuestKeys(context)
+        self._actions = Actions(context, self._disks, self._clients, self._keys, self._queue.add)
         self._inventory: dict[str, dict[str, Observed]] = {}
         self._looked: dict[str, tuple[object, ...]] = {}
         self.foreign: tuple[ForeignDomain, ...] = ()
@@ -91,6 +97,7 @@ class Agent:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._resync_forever())
+                group.create_task(self._keys.run())
                 for controller in self._context.controllers.values():
                     group.create_task(self._listen(controller))
                 for _ in range(WORKERS):
@@ -123,6 +130,7 @@ class Agent:
                 self._looked.pop(event.name, None)
                 self._queue.add(event.name)
             else:
+                self._keys.wake()
                 await self.resync()
 
     async def _resync_forever(self) -> None:
@@ -261,6 +269,7 @@ class Agent:
         if running:
             note_stable(self._context, job.name, state)
             await self._read_guest(job)
+            await self._read_disks(job)
         else:
             state.running_since = None
         await self._report(job, decision)
@@ -291,6 +300,18 @@ class Agent:
         except ControllerUnavailable as error:
             log.debug("vm %s: the guest's details are not known: %s", job.name, error)
 
+    async def _read_disks(self, job: Job) -> None:
+        """Who holds its disks on a network, for people to see; nothing depends on it."""
+        state, now = job.state, self._context.clock.monotonic()
+        fresh = GUEST_EAGER if self._guest_eager(state, now) else DISKS_FRESH
+        if job.record is None or job.vm is None or now - state.disks_read_at < fresh:
+            return
+        state.disks_read_at = now
+        try:
+            state.disks = await self._disks.on_network(job.record, job.vm)
+        except DiskError as error:
+            log.debug("vm %s: who holds its disks is not known: %s", job.name, error)
+
     def _controller(self, vm: VirtualMachineSpec | None) -> Controller | None:
         return self._context.controllers.get(vm.controller) if vm is not None else None
 
@@ -318,6 +339,7 @@ class Agent:
             # What must be proven gone is what was claimed, also when the spec is another VM's by now.
             uid = claim.uid
         observed, unknown = await self._observe(controller, host, name, uid)
+        observed, unknown = await self._with_clients(observed, unknown, claim, state)
         if isinstance(observed, Observed):
             state.last = observed
         view = VmView(
@@ -337,6 +359,8 @@ class Agent:
             memory=state.memory,
             grace=float(vm.termination_grace_period_seconds) if vm is not None else 60.0,
             purge=record is not None and vm is not None and purges(record, vm),
+            lingering=tuple(sorted({h.client for held in state.lingering for h in held.holders})),
+            intruder=state.intruder,
             fenced=views.exists(keys.fence(context.node)),
             frozen=context.frozen(),
             reported_by=self._reported_by(name),
@@ -393,6 +417,22 @@ class Agent:
             return await controller.lifecycle.observe(name, uid=uid, timeout=timeout), ""
         except ControllerUnavailable as error:
             return None, str(error)
+
+    async def _with_clients(
+        self, observed: Observed | Gone | None, unknown: str, claim: Claim | None, state: VmState
+    ) -> tuple[Observed | Gone | None, str]:
+        """What was observed with the VM's clients on a network; unknown while the storage does not answer."""
+        state.lingering, state.intruder = (), ""
+        if claim is None or claim.node != self._context.node:
+            return observed, unknown
+        try:
+            if isinstance(observed, Observed):
+                observed = await self._clients.seen(observed, claim.disks, claim, state)
+            elif isinstance(observed, Gone):
+                state.lingering = await self._clients.lingering(claim)
+        except (DiskError, ControllerUnavailable) as error:
+            return None, str(error)
+        return observed, unknown
 
     def _drop(self, name: str) -> None:
         """The VM is gone for good."""

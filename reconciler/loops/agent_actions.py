@@ -11,8 +11,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_state import NodeContext, VmState
+from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.writer import conflicts
 from reconciler.planning.disks import writable_names
 from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, never_ran
@@ -26,6 +28,7 @@ from reconciler.resources.errors import (
     StartFailed,
     VclError,
 )
+from reconciler.resources.images import is_network_client
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import (
     Binding,
@@ -58,9 +61,18 @@ class Job:
 class Actions:
     """The steps of lifecycle.Step that do something."""
 
-    def __init__(self, context: NodeContext, disks: DiskWork, requeue: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        context: NodeContext,
+        disks: DiskWork,
+        clients: NetworkClients,
+        guest_keys: GuestKeys,
+        requeue: Callable[[str], None],
+    ) -> None:
         self._context = context
         self._disks = disks
+        self._clients = clients
+        self._keys = guest_keys
         self._requeue = requeue
 
     async def run(self, job: Job, decision: Decision) -> None:
@@ -90,6 +102,8 @@ class Actions:
                 await self._destroy(job, decision.message)
             case Step.DESTROY_FOREIGN:
                 await self._destroy_foreign(job, decision.message)
+            case Step.CUT_OFF:
+                await self._cut_off(job, decision.message)
             case Step.PURGE:
                 await self._purge(job)
             case Step.RELEASE:
@@ -150,6 +164,8 @@ class Actions:
         assert job.record is not None
         assert job.vm is not None
         look = await self._disks.look(job.record, job.vm)
+        former = job.view.claim.former_clients if job.view.claim is not None else ()
+        await self._clients.refuse_held(look.prepared.identities, former)
         job.state.notes = look.notes
         job.state.definition = look.definition
         job.state.memory = replace(job.state.memory, prepared=look.prepared)
@@ -271,6 +287,7 @@ class Actions:
         if definition is None:
             state.memory = replace(state.memory, prepared=None)
             return
+        await self._ready_disks(job)
         try:
             observed = await job.controller.create(definition, timeout=self._context.deadlines.create)
         except ControllerUnavailable:
@@ -284,6 +301,20 @@ class Actions:
             raise
         state.memory = replace(state.memory, create_unknown=False)
         state.last = observed
+
+    async def _ready_disks(self, job: Job) -> None:
+        """Before a domain is made: nobody else has its images, and the hypervisor has the keys to them."""
+        claim, vm = job.view.claim, job.vm
+        assert claim is not None
+        await self._clients.clear(claim.disks, claim.former_clients)
+        if vm is not None:
+            controller = self._context.controllers[vm.controller]
+            await self._keys.give(controller, self._disks.pools_of(vm))
+
+    async def _cut_off(self, job: Job, what: str) -> None:
+        """Its process is gone, its clients are not: the storage shuts them out (rules 7 and 8)."""
+        self._event(job, "CuttingOff", f"its process is gone, {what} that it left behind", EventType.WARNING)
+        await self._clients.cut_off(job.state.lingering)
 
     async def _why_not(self, job: Job, error: StartFailed) -> VclError:
         """The error of a start, or a clearer one when somebody else has an image of it open."""
@@ -312,6 +343,8 @@ class Actions:
             claim,
             phase=ClaimPhase.RUNNING,
             clients=domain.clients,
+            # Before it was made, those that still held an image were cut off, and nobody held one.
+            former_clients=() if fresh else claim.former_clients,
             session=self._context.session,
             boot_id=self._context.boot_id,
             generation=domain.generation or claim.generation,
@@ -399,7 +432,7 @@ class Actions:
         ran = claim.phase is ClaimPhase.RUNNING
         exit = str(gone.exit) if ran else claim.exit
         # A local process is proven gone with its domain; a network client may linger (SAFETY rule 8).
-        lingering = {c for c in (*claim.former_clients, *claim.clients) if not c.startswith("pid:")}
+        lingering = {c for c in (*claim.former_clients, *claim.clients) if is_network_client(c)}
         emptied = Claim(
             uid=claim.uid,
             former_clients=tuple(sorted(lingering)),
@@ -421,6 +454,7 @@ class Actions:
         assert job.record is not None
         assert job.vm is not None
         look = await self._disks.look(job.record, job.vm)
+        domain = await self._clients.seen(domain, look.prepared.identities, None, job.state)
         cache = self._context.views.cache
         binding = keys.binding(job.name)
         claim = Claim(

@@ -24,12 +24,13 @@ from reconciler.planning.lifecycle import Prepared
 from reconciler.ports.disks import DiskBackend
 from reconciler.resources import keys
 from reconciler.resources.domains import AttachedDisk, Definition, StartRequest
-from reconciler.resources.errors import AlreadyExists, DiskError, ImageInUse, ImageMissing
-from reconciler.resources.images import CloneOf, ImageInfo
+from reconciler.resources.errors import AlreadyExists, DiskError, ImageInUse, ImageInvalid, ImageMissing
+from reconciler.resources.images import Holder, ImageInfo, RbdName
 from reconciler.resources.infrastructure import ImageSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Pin, SpecRecord, VolumeRecord, dump
-from reconciler.resources.virtualmachine import Disk, DiskFormat, VirtualMachineSpec
+from reconciler.resources.status import DiskStatus
+from reconciler.resources.virtualmachine import Disk, VirtualMachineSpec
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,33 @@ class DiskWork:
             found += [f"{image} by {holder.description} ({holder.client})" for holder in held]
         return tuple(sorted(found))
 
+    async def on_network(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[DiskStatus, ...]:
+        """The VM's disks on a network with who holds them, as they are now. Raises DiskError."""
+        found, timeout = [], self._context.deadlines.disk
+        for disk in vm.disks:
+            pool, image = self._place(record.metadata.name, disk)
+            backend = self._backend(pool)
+            if backend.network is None:
+                continue
+            info = await backend.inspect(image, timeout=timeout)
+            if info is not None:
+                holders = await backend.holders(image, timeout=timeout)
+                found.append(
+                    DiskStatus(
+                        name=disk.name,
+                        image=info.path,
+                        size=info.size,
+                        features=info.features,
+                        owners=tuple(_owner(holder) for holder in holders),
+                    )
+                )
+        return tuple(found)
+
+    def pools_of(self, vm: VirtualMachineSpec) -> dict[str, DiskBackend]:
+        """The pools that the VM's disks are in. Raises PoolUnavailable for one that is not here."""
+        default = self._context.views.cluster_spec().default_pool
+        return {pool: self._backend(pool) for pool in {pool_of(disk, default) for disk in vm.disks}}
+
     def _place(self, vm: str, disk: Disk) -> tuple[str, str]:
         default = self._context.views.cluster_spec().default_pool
         return pool_of(disk, default), disk.image_name(vm)
@@ -219,12 +247,11 @@ class DiskWork:
             case Grow(size=size):
                 await backend.grow(item.image, size, timeout=self._context.deadlines.disk)
             case Make(content=content):
-                wanted = item.disk.format or (DiskFormat.QCOW2 if isinstance(content, CloneOf) else None)
                 try:
                     await backend.create(
                         item.image,
                         content,
-                        format=wanted,
+                        format=item.disk.format,
                         operation=record.metadata.uid,
                         progress=share,
                     )
@@ -253,6 +280,17 @@ class DiskWork:
         controller = context.controllers[vm.controller]
         return await controller.lifecycle.render(request, timeout=context.deadlines.act)
 
+    async def _network_key(self, path: str) -> str:
+        """The key of a network disk that a domainXML brings along: its identity, if it is in a pool of ours,
+        so that no VM of the pool has it too; else its name, one image for the whole cluster."""
+        for _, backend in sorted(self._context.pools.all().items()):
+            if backend.network is not None and RbdName.parse(path) is not None:
+                try:
+                    return await backend.identify(path, timeout=self._context.deadlines.disk)
+                except (ImageInvalid, ImageMissing):
+                    continue
+        return f"network/{path}"
+
     async def _foreign_writable(self, definition: Definition, planned: list[_Planned]) -> set[str]:
         """Keys of writable paths that no `disks` entry stands for: a domainXML's own, and the NVRAM."""
         known = {item.action.info.path for item in planned if isinstance(item.action, Use)}
@@ -260,7 +298,7 @@ class DiskWork:
         found = set()
         for path in sorted(set(definition.writable) - known):
             if not path.startswith("/"):
-                found.add(f"network/{path}")  # rbd:pool/image and the like: one image for the whole cluster
+                found.add(await self._network_key(path))
                 continue
             try:
                 first = pools[min(pools)]
@@ -271,9 +309,21 @@ class DiskWork:
         return found
 
 
+def _owner(holder: Holder) -> str:
+    """A holder in a few words, for `vcl describe`."""
+    parts = ["open"] if holder.watching else []
+    parts += [f"lock '{holder.lock}'"] if holder.lock else []
+    parts += ["blocklisted"] if holder.fenced else []
+    return f"{holder.client} ({', '.join(parts)})"
+
+
 def _attached(item: _Planned) -> AttachedDisk:
     assert isinstance(item.action, Use)
     info = item.action.info
     return AttachedDisk(
-        name=item.disk.name, path=info.path, format=info.format, read_only=item.disk.read_only
+        name=item.disk.name,
+        path=info.path,
+        format=info.format,
+        read_only=item.disk.read_only,
+        access=info.access,
     )

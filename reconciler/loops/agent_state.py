@@ -12,10 +12,12 @@ from reconciler.loops.writer import Writer
 from reconciler.planning.lifecycle import Memory
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
+from reconciler.ports.disks import NetworkImages
 from reconciler.resources.domains import Definition, GuestInfo, Observed
+from reconciler.resources.images import Holder
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import EventType
-from reconciler.resources.status import Failures, VmNodeStatus
+from reconciler.resources.status import DiskStatus, Failures, VmNodeStatus
 
 RecordEvent = Callable[[EventType, Kind, str, str, str], None]
 """(type, kind, name, reason, message); never blocks."""
@@ -51,6 +53,15 @@ class NodeContext:
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """An image that is held, by whom, and the pool to ask about it."""
+
+    identity: str
+    holders: tuple[Holder, ...]
+    network: NetworkImages
+
+
 @dataclass(slots=True)
 class VmState:
     """One VM in the agent's memory; nothing here is needed for safety after a crash."""
@@ -75,3 +86,7 @@ class VmState:
     generation: int = 0
     written: VmNodeStatus | None = None
     loaded: bool = False
+    intruder: str = ""
+    lingering: tuple[Held, ...] = ()
+    disks: tuple[DiskStatus, ...] = ()
+    disks_read_at: float = float("-inf")

@@ -52,6 +52,7 @@ def build_status(
         virtualization=view.observed.virtualization or None if isinstance(view.observed, Observed) else None,
         last_exit=state.last_exit,
         progress=f"{state.progress:.0%}" if state.progress is not None else None,
+        disks=state.disks if running else (),
         failures=state.failures,
         conditions=merge_conditions(old, conditions, context.clock.wall()),
     )

@@ -47,3 +47,9 @@ class Pools:
                 self._made[name] = made
             found[name] = made[1]
         return found
+
+    def close(self) -> None:
+        """Let go of all backends."""
+        for _, backend in self._made.values():
+            backend.close()
+        self._made.clear()

@@ -2,7 +2,8 @@
 
 Invariants kept here (SAFETY rules 4-9):
 * a domain is created only under a committed claim of this node, and resumed only after its clients are in it;
-* a claim is emptied only on a proof that the domain is gone; unknown is never taken for gone;
+* a claim is emptied only on a proof that the domain is gone, and none of its clients on a network can write
+  any more; unknown is never taken for gone;
 * only a domain of this cluster, node and VM whose record names another owner, or an emptied one, is killed.
 Every state can be entered by a daemon that knows nothing but the store and the hypervisor: it may be killed
 at any instant, and the next one goes on from here.
@@ -45,6 +46,7 @@ class Step(StrEnum):
     DESTROY = "Destroy"
     DESTROY_FOREIGN = "DestroyForeign"
     PURGE = "Purge"
+    CUT_OFF = "CutOff"
     RELEASE = "Release"
     ADOPT = "Adopt"
 
@@ -84,6 +86,8 @@ class Memory:
 class VmView:
     """Everything the decision depends on. `observed` None: unknown, and `unknown` says why.
 
+    `lingering`: of a domain that is gone, the recorded network clients that the storage still lets write;
+    `intruder`: who else has opened an image since before the start; both empty when there are none.
     `uid` and `controller`: the spec's, empty when there is no (usable) spec; `desired` is then None. `purge`:
     the deletion takes the images along. `grace`: seconds a guest gets to power off. `frozen`: why nothing may
     be done.
@@ -105,6 +109,8 @@ class VmView:
     memory: Memory
     grace: float = 60.0
     purge: bool = False
+    lingering: tuple[str, ...] = ()
+    intruder: str = ""
     fenced: bool = False
     frozen: str = ""
     reported_by: str = ""
@@ -226,6 +232,8 @@ def _finish_start(view: VmView, domain: Observed, claim: Claim) -> Decision:
     memory = view.memory
     if memory.create_unknown:
         return _destroy(Phase.STARTING, "its creation was answered too late; it is ended and started again")
+    if view.intruder:
+        return _destroy(Phase.STARTING, f"{view.intruder}; it never ran, and is ended")
     if claim.phase is not ClaimPhase.RUNNING or set(domain.clients) - set(claim.clients):
         return Decision(step=Step.COMMIT, phase=Phase.STARTING, message="recording who may write")
     if memory.committed != domain.incarnation or memory.resumed == domain.incarnation:
@@ -306,6 +314,9 @@ def _absent_claimed(view: VmView) -> Decision:
             return _wait(Phase.PROVISIONING, "making its disks", view.now + 5.0)
         # The claim is kept until nothing writes to the new images any more.
         return Decision(step=Step.CANCEL, phase=None, message=_stop_reason(view))
+    if view.lingering:
+        # A killed QEMU's last write may still be under way: only the storage can say that it never arrives.
+        return Decision(step=Step.CUT_OFF, phase=None, message=f"cutting off {', '.join(view.lingering)}")
     if claim.phase is ClaimPhase.RUNNING:
         return Decision(step=Step.RELEASE, phase=None, message="the domain is gone")
     if claim.uid != view.uid or _other_controller(view, claim):

@@ -39,6 +39,7 @@ _NODE_FIELDS = (
     "virtualization",
     "lastExit",
     "progress",
+    "disks",
 )
 _LASTING_FIELDS = ("observedGeneration", "restarts", "lastExit")
 """What a node's report still says when the VM is not there any more."""

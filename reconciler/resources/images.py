@@ -57,6 +57,12 @@ class RbdIdentity:
         return f"{self.fsid}/{self.pool}/{self.namespace}/{self.id}"
 
 
+def is_network_client(client: str) -> bool:
+    """Whether a claim's client is one with an address (`10.77.0.1:0/544144402`), not a process."""
+    address, _, nonce = client.rpartition("/")
+    return nonce.isdigit() and address.rpartition(":")[2].isdigit() and not client.startswith("pid:")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RbdAccess:
     """How a guest's QEMU reaches the images of a Ceph pool: `monitors` as HOST:PORT ([HOST]:PORT for IPv6),

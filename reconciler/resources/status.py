@@ -89,6 +89,18 @@ class Failures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiskStatus:
+    """A disk on a network as its node sees it. `image`: its path, such as rbd:vms/web.root; `owners`: who has
+    it open or locked, in words."""
+
+    name: str
+    image: str
+    size: int
+    features: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmNodeStatus:
     """What the owning node reports (status/node/VirtualMachine/NAME)."""
 
@@ -105,6 +117,7 @@ class VmNodeStatus:
     virtualization: str | None = None
     last_exit: str | None = None
     progress: str | None = None
+    disks: tuple[DiskStatus, ...] = ()
     failures: Failures = field(default_factory=Failures)
     conditions: tuple[Condition, ...] = ()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import libvirt
 
-from reconciler.adapters.libvirt import endings, options
+from reconciler.adapters.libvirt import endings, options, secrets
 from reconciler.adapters.libvirt.console import LibvirtConsole
 from reconciler.adapters.libvirt.details import DetailsCache
 from reconciler.adapters.libvirt.domains import Reader
@@ -20,7 +20,7 @@ from reconciler.adapters.libvirt.link import Link
 from reconciler.adapters.libvirt.outstanding import Outstanding
 from reconciler.adapters.libvirt.processes import Processes
 from reconciler.ports.controller import Console, ControllerContext, Guest, Host, ResourceController
-from reconciler.resources.domains import ControllerEvent
+from reconciler.resources.domains import ControllerEvent, GuestKey
 
 _OPEN_SECONDS = 5.0
 _CLOSE_SECONDS = 2.0
@@ -89,6 +89,14 @@ class LibvirtController:
         """See Controller."""
         await self._link.close(patience=_CLOSE_SECONDS)
         await self._host.close()
+
+    async def keep_key(self, key: GuestKey, *, timeout: float) -> None:
+        """See KeyKeeper."""
+        await self._link.run(
+            lambda connection, ticket: secrets.put(connection, ticket, key),
+            timeout=timeout,
+            what=f"give libvirt the key '{key.usage}'",
+        )
 
     def _watch(self, connection: libvirt.virConnect) -> list[int]:
         watched = [

@@ -1,0 +1,133 @@
+"""The clients of network images: who may write to a VM's disks from this node, and who must not be there.
+
+SAFETY rules 5, 7 and 8: a paused domain's clients are read before it may run; a claim is emptied only when
+each recorded client neither watches nor locks, or is shut out by the storage; an image that somebody else
+holds is not started on. Local files cost nothing here: their clients are processes, which the controller
+knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from reconciler.loops.agent_state import Held, NodeContext, VmState
+from reconciler.planning.lifecycle import never_ran
+from reconciler.resources import keys
+from reconciler.resources.domains import Observed
+from reconciler.resources.errors import ControllerUnavailable, ImageInUse, PoolUnavailable
+from reconciler.resources.images import Holder, RbdIdentity, is_network_client
+from reconciler.resources.membership import Member
+from reconciler.resources.records import Claim, ClaimPhase
+
+
+class NetworkClients:
+    """Asks the pools of this node. Every method raises PoolUnavailable while nothing is known."""
+
+    def __init__(self, context: NodeContext) -> None:
+        self._context = context
+
+    async def seen(
+        self, observed: Observed, images: Iterable[str], claim: Claim | None, state: VmState
+    ) -> Observed:
+        """The domain with the network clients of its images (identities) among its `clients`.
+
+        While it never ran they are read afresh; state.intruder then says who else has opened an image since
+        it was looked at before the start. Raises ControllerUnavailable while its own are not there yet.
+        """
+        state.intruder = ""
+        wanted = [identity for identity in images if RbdIdentity.parse(identity) is not None]
+        if not wanted:
+            return observed
+        recorded = tuple(c for c in claim.clients if is_network_client(c)) if claim is not None else ()
+        same = claim is not None and set(observed.clients) <= set(claim.clients)
+        if recorded and same and claim is not None and claim.phase is ClaimPhase.RUNNING:
+            return replace(observed, clients=(*observed.clients, *recorded))
+        found = [await self._read(identity) for identity in sorted(wanted)]
+        for held in found:
+            if not held.holders:
+                raise ControllerUnavailable(
+                    f"{observed.name} has not opened its image {held.identity} yet, as far as Ceph says"
+                )
+            if never_ran(observed) and len({holder.client for holder in held.holders}) > 1:
+                state.intruder = self._story(held.identity, held.holders)
+        clients = {holder.client for held in found for holder in held.holders}
+        return replace(observed, clients=(*observed.clients, *sorted(clients)))
+
+    async def lingering(self, claim: Claim) -> tuple[Held, ...]:
+        """Of a domain that is gone: the recorded clients that still watch or lock and may still write."""
+        recorded = {client for client in claim.clients if is_network_client(client)}
+        if not recorded:
+            return ()
+        found = [await self._read(disk) for disk in claim.disks if RbdIdentity.parse(disk) is not None]
+        left = (
+            replace(held, holders=tuple(h for h in held.holders if h.client in recorded and not h.fenced))
+            for held in found
+        )
+        return tuple(held for held in left if held.holders)
+
+    async def cut_off(self, lingering: Iterable[Held]) -> None:
+        """Shut them out of the storage and break their locks; their process is proven dead."""
+        for held in lingering:
+            await held.network.cut_off(held.holders, held.identity, timeout=self._context.deadlines.disk)
+
+    async def clear(self, images: Iterable[str], former: Iterable[str]) -> None:
+        """Before a start, under the claim: former clients of this VM that still hold an image are cut off
+        (rule 8). Raises ImageInUse when anybody else holds one."""
+        known = set(former)
+        for identity in sorted(images):
+            if RbdIdentity.parse(identity) is None:
+                continue
+            held = await self._read(identity)
+            ours = tuple(holder for holder in held.holders if holder.client in known)
+            if ours:
+                await self.cut_off([replace(held, holders=ours)])
+        await self.refuse_held(images)
+
+    async def refuse_held(self, images: Iterable[str], former: Iterable[str] = ()) -> None:
+        """Raises ImageInUse that tells who holds one of the images, but for this VM's former clients."""
+        known = set(former)
+        for identity in sorted(images):
+            if RbdIdentity.parse(identity) is None:
+                continue
+            held = await self._read(identity)
+            others = tuple(holder for holder in held.holders if holder.client not in known)
+            if others:
+                raise ImageInUse(
+                    self._story(identity, others),
+                    cure="end that client (`rbd status` and `rbd lock ls` show it); only if it is surely "
+                    "dead: `ceph osd blocklist add ADDRESS 315360000`, then `rbd lock rm`",
+                )
+
+    def _story(self, identity: str, holders: tuple[Holder, ...]) -> str:
+        told = "; ".join(f"{holder.description}, {self._whose(holder.client)}" for holder in holders)
+        return f"the image {identity} is held by {told}"
+
+    def _whose(self, client: str) -> str:
+        """Which VM and node a client belongs to, as far as the records say."""
+        cache, views = self._context.views.cache, self._context.views
+        for item in cache.prefix(keys.CLAIMS):
+            name = item.key.removeprefix(keys.CLAIMS)
+            claim = views.claim(name)
+            if claim is not None and client in claim.clients:
+                return f"VM {name} on node {claim.node}"
+            if claim is not None and client in claim.former_clients:
+                return f"of an earlier run of VM {name}"
+        address = client.rpartition(":")[0].strip("[]")
+        for item in cache.prefix(keys.MEMBERS):
+            member = views.record(item.key, Member)
+            if member is not None and member.address == address:
+                return f"on node {item.key.removeprefix(keys.MEMBERS)}, not started by vcl"
+        return "not a client that vcl knows"
+
+    async def _read(self, identity: str) -> Held:
+        for _, backend in sorted(self._context.pools.all().items()):
+            if backend.network is None:
+                continue
+            holders = await backend.network.holders_of(identity, timeout=self._context.deadlines.disk)
+            if holders is not None:
+                return Held(identity=identity, holders=holders, network=backend.network)
+        raise PoolUnavailable(
+            f"no storage pool on this node has the image {identity}",
+            cure="apply the StoragePool again that it belongs to",
+        )

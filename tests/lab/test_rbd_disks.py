@@ -1,0 +1,152 @@
+"""A VM with its disk in a real Ceph pool, on a real libvirtd and QEMU: its clients are known before it runs,
+its data stays, and nobody else's image is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rados
+import rbd
+
+pytestmark = [pytest.mark.libvirt, pytest.mark.ceph, pytest.mark.slow]
+
+POOL = """\
+apiVersion: vcl/v1
+kind: StoragePool
+metadata: {{name: ceph}}
+spec:
+  type: rbd
+  rbd: {{pool: vms, conf: {conf}}}
+"""
+
+
+class Images:
+    """The test's own look into the pool."""
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+
+    def watchers(self, image: str) -> list[str]:
+        with rbd.Image(self.context, image, read_only=True) as opened:
+            return [watcher["addr"] for watcher in opened.watchers_list()]
+
+    def names(self) -> list[str]:
+        return sorted(rbd.RBD().list(self.context))
+
+    @contextlib.contextmanager
+    def locked_by_a_person(self, image: str) -> Iterator[None]:
+        """`rbd lock add`, by somebody who does not have it open."""
+        with rbd.Image(self.context, image) as opened:
+            opened.lock_exclusive("maintenance")
+            yield
+            opened.unlock("maintenance")
+
+
+@pytest.fixture
+def images(private_ceph: Any) -> Iterator[Images]:
+    with (
+        rados.Rados(conffile=str(private_ceph.conf), name="client.admin") as cluster,
+        cluster.open_ioctx("vms") as context,
+    ):
+        yield Images(context)
+        for name in rbd.RBD().list(context):
+            with contextlib.suppress(rbd.Error):
+                rbd.RBD().remove(context, name)
+
+
+@pytest.fixture
+def ceph_node(node: Any, private_ceph: Any) -> Any:
+    node.start()
+    node.write("ceph.yaml", POOL.format(conf=private_ceph.conf))
+    return node
+
+
+def found(node: Any, name: str) -> list[int]:
+    """The counters that the boots of a guest found on its disk."""
+    lines = node.console(name).splitlines()
+    return [int(line.rpartition(" ")[2]) for line in lines if "vcl-guest: disk found" in line]
+
+
+def clients(node: Any, name: str) -> list[str]:
+    """The network clients of its claim."""
+    return [client for client in node.claim(name)["clients"] if not client.startswith("pid:")]
+
+
+def test_a_guest_lives_on_its_rbd_disk(ceph_node: Any, images: Images, private_ceph: Any) -> None:
+    node = ceph_node
+    node.boot("web", disks=[{"name": "data", "pool": "ceph", "size": "1Mi"}])
+    assert images.names() == ["web.data"]
+    assert clients(node, "web") == images.watchers("web.data")
+    assert any(disk.endswith(node_id(images, "web.data")) for disk in node.claim("web")["disks"])
+    node.until_printed("web", "tick 3")
+    told = node.vcl("describe", "vm", "web").stdout
+    assert "exclusive-lock" in told
+    with node.libvirt() as connection:
+        (secret,) = connection.listAllSecrets()
+        assert "ephemeral='yes' private='yes'" in secret.XMLDesc()
+        document = connection.lookupByName("web").XMLDesc()
+    assert "<auth username='qemu'>" in document
+    assert "key" not in Path(next((node.state / "ceph").glob("*.conf"))).read_text().replace("keyring", "")
+
+    # Stopped in order: nobody is left, and the counter goes on after the next start.
+    assert node.vcl("stop", "web", "--wait").returncode == 0
+    assert images.watchers("web.data") == []
+    assert node.vcl("start", "web", "--wait").returncode == 0
+    node.until(lambda: len(found(node, "web")) == 2, what="it boots again")
+    assert found(node, "web")[0] == 0
+    assert found(node, "web")[1] >= 3
+
+    # A QEMU that is killed leaves a lock behind; its client is shut out before another one starts.
+    (killed,) = clients(node, "web")
+    (pid,) = node.qemus("web")
+    node.until(lambda: node.console("web").count("tick") > 8, what="it goes on writing")
+    os.kill(pid, signal.SIGKILL)
+    node.until(lambda: len(found(node, "web")) == 3, what="it boots after the crash")
+    assert found(node, "web")[2] > found(node, "web")[1]
+    assert killed in private_ceph.command("osd", "blocklist", "ls")
+    node.until_phase("web", "Running")
+    assert clients(node, "web") == images.watchers("web.data")
+    assert killed not in clients(node, "web")
+    assert "CuttingOff" in node.events("web")
+
+
+def node_id(images: Images, image: str) -> str:
+    with rbd.Image(images.context, image, read_only=True) as opened:
+        return f"/vms//{opened.id()}"
+
+
+def test_an_image_that_somebody_holds_is_refused_by_name_and_address(
+    ceph_node: Any, images: Images, private_ceph: Any, tmp_path: Path
+) -> None:
+    node = ceph_node
+    rbd.RBD().create(images.context, "shared", 1 << 20)
+    disks = [{"name": "data", "pool": "ceph", "image": "shared"}]
+    child = Path(__file__).parents[1] / "adapters/rbd/rbd_child.py"
+    command = ["python3", str(child), str(private_ceph.conf), "qemu", "vms", "", "shared"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as backup:
+        assert backup.stdout is not None
+        address = backup.stdout.readline().strip()
+        node.save("web", disks=disks)
+        node.until(lambda: node.condition("web", "ImageInUse").get("status") == "True", what="it is refused")
+        told = node.condition("web", "ImageInUse")["message"]
+        assert address in told
+        assert "not a client that vcl knows" in told
+        assert node.qemus("web") == []
+        backup.communicate()
+    node.until_phase("web", "Running")
+    assert node.condition("web", "ImageInUse").get("status") != "True"
+    assert node.vcl("stop", "web", "--force", "--wait").returncode == 0
+    with images.locked_by_a_person("shared"):
+        assert node.vcl("start", "web").returncode == 0
+        node.until(
+            lambda: "maintenance" in node.condition("web", "ImageInUse").get("message", ""), what="refused"
+        )
+        assert node.qemus("web") == []
+    node.until_phase("web", "Running")
