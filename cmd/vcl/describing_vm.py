@@ -73,7 +73,8 @@ def _hardware(sheet: Sheet, facts: Facts, spec: Mapping[str, Any], name: str) ->
         [_disk(d, name) for d in spec.get("disks") or []],
     )
     stored = [_stored(d) for d in part(facts.item, "status").get("disks") or []]
-    sheet.table("Storage", ("Disk", "Image", "Features", "Open or locked by"), stored)
+    if stored:
+        sheet.table("Storage", ("Disk", "Image", "Features", "Open or locked by"), stored)
     rows = [_interface(i) for i in spec.get("interfaces") or []]
     sheet.table("Interfaces", ("Name", "Connected to", "MAC", "Model"), rows)
     sheet.end()

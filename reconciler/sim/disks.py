@@ -121,7 +121,7 @@ class SimDisks:
 
     async def grow(self, image: str, size: int, *, timeout: float) -> ImageInfo:
         path = await self._existing(image, timeout)
-        file, size = self.files.files[path], _whole_sectors(size)
+        file, size = self.files.files[path], whole_sectors(size)
         if size < file.size:
             raise ShrinkRefused(
                 f"the image '{image}' has {format_bytes(file.size)}: never shrunk to {format_bytes(size)}"
@@ -209,7 +209,7 @@ class SimDisks:
         if isinstance(content, Blank):
             if content.size <= 0:
                 raise ImageInvalid(f"an image of {content.size} bytes cannot be made")
-            return SimFile(inode=self.files.next_inode(), size=_whole_sectors(content.size), format=format)
+            return SimFile(inode=self.files.next_inode(), size=whole_sectors(content.size), format=format)
         source = self.files.get(content.path)
         if self.files.opened_by.get(content.path):
             raise ImageInUse(f"{content.path} is being written")
@@ -218,7 +218,7 @@ class SimDisks:
         clone = isinstance(content, CloneOf) and format is DiskFormat.QCOW2
         return SimFile(
             inode=self.files.next_inode(),
-            size=max(source.size, _whole_sectors(content.size or 0)),
+            size=max(source.size, whole_sectors(content.size or 0)),
             format=format,
             allocated=0 if clone else source.allocated,
             backing=content.path if clone else None,
@@ -233,5 +233,6 @@ def _suffix(image: str) -> DiskFormat | None:
     return next((format for format in DiskFormat if image.endswith(f".{format}")), None)
 
 
-def _whole_sectors(size: int) -> int:
+def whole_sectors(size: int) -> int:
+    """Rounded up to 512 bytes."""
     return -(-size // 512) * 512

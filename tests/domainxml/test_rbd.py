@@ -77,7 +77,8 @@ def test_a_users_own_disk_gets_this_source_and_keeps_the_rest(
     xml = f"""
       <domain type='kvm'><name>x</name><memory>1</memory><os><type>hvm</type></os><devices>
         <disk type='network' device='disk'><driver name='qemu' type='qcow2' cache='writeback'/>{source}
-        <target dev='vdc' bus='virtio'/><serial>root</serial><iotune><total_iops_sec>9</total_iops_sec></iotune>
+        <target dev='vdc' bus='virtio'/><serial>root</serial>
+        <iotune><total_iops_sec>9</total_iops_sec></iotune>
         </disk></devices></domain>"""
     made = rbd(domain_xml=xml)
     validate([made.document])

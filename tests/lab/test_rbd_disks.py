@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,7 @@ def test_an_image_that_somebody_holds_is_refused_by_name_and_address(
     rbd.RBD().create(images.context, "shared", 1 << 20)
     disks = [{"name": "data", "pool": "ceph", "image": "shared"}]
     child = Path(__file__).parents[1] / "adapters/rbd/rbd_child.py"
-    command = ["python3", str(child), str(private_ceph.conf), "qemu", "vms", "", "shared"]
+    command = [sys.executable, str(child), str(private_ceph.conf), "qemu", "vms", "", "shared"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as backup:
         assert backup.stdout is not None
         address = backup.stdout.readline().strip()

@@ -1,0 +1,99 @@
+"""A controller's guests as clients of a `SimCeph`: what each QEMU opens, locks, and leaves behind.
+
+It wraps another controller. A guest's client opens its writable images when it is created (a paused QEMU
+already watches) and writes when it is resumed; one that ends in order closes them, one that crashes does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from reconciler.ports.controller import Console, Controller, Guest, Host, ResourceController
+from reconciler.resources.domains import (
+    ControllerEvent,
+    Definition,
+    ExitReason,
+    Gone,
+    GuestKey,
+    Observed,
+    StartRequest,
+)
+from reconciler.resources.images import RbdName
+from reconciler.sim.ceph import Blocklisted, SimCeph, SimClient
+
+
+class _Lifecycle:
+    def __init__(self, inner: ResourceController, ceph: SimCeph, host: str) -> None:
+        self._inner = inner
+        self._ceph = ceph
+        self._host = host
+        self.clients: dict[str, tuple[SimClient, tuple[RbdName, ...]]] = {}
+
+    async def render(self, request: StartRequest, *, timeout: float) -> Definition:
+        return await self._inner.render(request, timeout=timeout)
+
+    async def inventory(self, *, timeout: float) -> tuple[Observed, ...]:
+        return await self._inner.inventory(timeout=timeout)
+
+    async def observe(self, name: str, *, uid: str = "", timeout: float) -> Observed | Gone:
+        seen = await self._inner.observe(name, uid=uid, timeout=timeout)
+        if isinstance(seen, Gone) and name in self.clients:
+            client, _ = self.clients.pop(name)
+            if seen.exit is not ExitReason.CRASHED:
+                client.close()
+        return seen
+
+    async def create(self, definition: Definition, *, timeout: float) -> Observed:
+        seen = await self._inner.create(definition, timeout=timeout)
+        names = tuple(name for path in definition.writable if (name := RbdName.parse(path)) is not None)
+        client = self._ceph.client(self._host)
+        for name in names:
+            client.open(name)
+        self.clients[definition.name] = (client, names)
+        return seen
+
+    async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
+        await self._inner.set_paused(name, paused, timeout=timeout)
+        if not paused:
+            self.write(name)
+
+    async def shutdown(self, name: str, *, timeout: float) -> None:
+        await self._inner.shutdown(name, timeout=timeout)
+
+    async def destroy(self, name: str, *, uid: str, timeout: float) -> None:
+        await self._inner.destroy(name, uid=uid, timeout=timeout)
+
+    def events(self) -> AsyncIterator[ControllerEvent]:
+        return self._inner.events()
+
+    def write(self, name: str) -> None:
+        """The guest writes to all its images; one that is fenced gets errors."""
+        client, images = self.clients[name]
+        with contextlib.suppress(Blocklisted):
+            for image in images:
+                client.write(image, name)
+
+
+class RbdGuests:
+    """A Controller whose guests are on the host with the address `host`; `keys` are those it was given."""
+
+    def __init__(self, inner: Controller, ceph: SimCeph, host: str = "10.77.0.1") -> None:
+        self.name = inner.name
+        self.qemus = _Lifecycle(inner.lifecycle, ceph, host)
+        self.lifecycle: ResourceController = self.qemus
+        self.guest: Guest | None = inner.guest
+        self.console: Console | None = inner.console
+        self.host: Host | None = inner.host
+        self.keys: dict[str, GuestKey] = {}
+        self._inner = inner
+
+    async def keep_key(self, key: GuestKey, *, timeout: float) -> None:
+        """See KeyKeeper."""
+        self.keys[key.secret] = key
+
+    async def open(self) -> None:
+        await self._inner.open()
+
+    async def close(self) -> None:
+        await self._inner.close()
