@@ -23,9 +23,9 @@ vcl needs these packages; install them and run the same command again.
   Fedora (dnf install):
     python3 python3-pip libvirt-daemon-kvm libvirt-client python3-libvirt python3-rados python3-rbd
     ceph-common ceph-mon ceph-osd ceph-mgr
-    qemu-system-x86-core qemu-img edk2-ovmf busybox cpio xorriso kernel-core nftables iproute openssl
+    qemu-system-x86-core qemu-block-rbd qemu-img edk2-ovmf busybox cpio xorriso kernel-core nftables iproute openssl
   Arch (pacman -S):
-    python python-pip libvirt libvirt-python ceph qemu-base qemu-img edk2-ovmf busybox cpio libisoburn linux
+    python python-pip libvirt libvirt-python ceph qemu-base qemu-block-rbd qemu-img edk2-ovmf busybox cpio libisoburn linux
     nftables iproute2 openssl
 LIST
 }

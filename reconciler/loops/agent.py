@@ -54,6 +54,7 @@ STEPS_PER_LOOK = 16
 GUEST_FRESH = 30.0
 GUEST_EAGER = 2.0
 DISKS_FRESH = 120.0
+DISKS_EAGER = 10.0
 EAGER_FOR = 120.0
 
 _PREFIXES = (
@@ -303,7 +304,8 @@ class Agent:
     async def _read_disks(self, job: Job) -> None:
         """Who holds its disks on a network, for people to see; nothing depends on it."""
         state, now = job.state, self._context.clock.monotonic()
-        fresh = GUEST_EAGER if self._guest_eager(state, now) else DISKS_FRESH
+        young = state.running_since is not None and now - state.running_since < 2 * DISKS_EAGER
+        fresh = DISKS_EAGER if young else DISKS_FRESH
         if job.record is None or job.vm is None or now - state.disks_read_at < fresh:
             return
         state.disks_read_at = now

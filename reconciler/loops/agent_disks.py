@@ -146,7 +146,7 @@ class DiskWork:
 
     async def on_network(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[DiskStatus, ...]:
         """The VM's disks on a network with who holds them, as they are now. Raises DiskError."""
-        found, timeout = [], self._context.deadlines.disk
+        found, timeout = [], self._context.deadlines.guest
         for disk in vm.disks:
             pool, image = self._place(record.metadata.name, disk)
             backend = self._backend(pool)

@@ -80,7 +80,7 @@ def clients(node: Any, name: str) -> list[str]:
     return [client for client in node.claim(name)["clients"] if not client.startswith("pid:")]
 
 
-def test_a_guest_lives_on_its_rbd_disk(ceph_node: Any, images: Images, private_ceph: Any) -> None:
+def test_a_guest_lives_on_its_rbd_disk(images: Images, ceph_node: Any, private_ceph: Any) -> None:
     node = ceph_node
     node.boot("web", disks=[{"name": "data", "pool": "ceph", "size": "1Mi"}])
     assert images.names() == ["web.data"]
@@ -95,6 +95,10 @@ def test_a_guest_lives_on_its_rbd_disk(ceph_node: Any, images: Images, private_c
         document = connection.lookupByName("web").XMLDesc()
     assert "<auth username='qemu'>" in document
     assert "key" not in Path(next((node.state / "ceph").glob("*.conf"))).read_text().replace("keyring", "")
+
+    # A libvirtd that restarts has forgotten the key; it gets it again.
+    node.libvirtd.restart()
+    node.until(lambda: secrets(node) == 1, what="libvirt has the key again")
 
     # Stopped in order: nobody is left, and the counter goes on after the next start.
     assert node.vcl("stop", "web", "--wait").returncode == 0
@@ -118,13 +122,18 @@ def test_a_guest_lives_on_its_rbd_disk(ceph_node: Any, images: Images, private_c
     assert "CuttingOff" in node.events("web")
 
 
+def secrets(node: Any) -> int:
+    with node.libvirt() as connection:
+        return len(connection.listAllSecrets())
+
+
 def node_id(images: Images, image: str) -> str:
     with rbd.Image(images.context, image, read_only=True) as opened:
         return f"/vms//{opened.id()}"
 
 
 def test_an_image_that_somebody_holds_is_refused_by_name_and_address(
-    ceph_node: Any, images: Images, private_ceph: Any, tmp_path: Path
+    images: Images, ceph_node: Any, private_ceph: Any
 ) -> None:
     node = ceph_node
     rbd.RBD().create(images.context, "shared", 1 << 20)
