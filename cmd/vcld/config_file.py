@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from reconciler.adapters.schema_files import load_config_schema
 from reconciler.resources.errors import InvalidInput
 from reconciler.resources.manifesttext import read_text
-from reconciler.resources.problems import Problem, render, show_path, summary
+from reconciler.resources.problems import Finding, Problem, render, show_path, summary
 from reconciler.resources.schemawords import compile_schema
+from reconciler.resources.speccheck import pool_sections
 from reconciler.resources.validation import validate_value
 from reconciler.resources.yamlreader import read_yaml
 from vcld.config import Config, config_from
@@ -61,7 +62,15 @@ def parse_config(file: str, data: bytes) -> Config:
             line, column = root.locate(finding.path, key=finding.at_key)
             add(line, column, finding.path, finding.message)
         value = root.value if isinstance(root.value, dict) else {}
+        for finding in () if problems else _pools(value):
+            line, column = root.locate(finding.path, key=finding.at_key)
+            add(line, column, finding.path, finding.message)
     if problems:
         lines = tuple(render(problem) for problem in problems)
         raise InvalidInput("\n".join([*lines, summary(problems)]), problems=lines)
     return config_from(value)
+
+
+def _pools(value: Mapping[str, Any]) -> Iterator[Finding]:
+    for name, spec in (value.get("pools") or {}).items():
+        yield from pool_sections(spec, ("pools", name))

@@ -28,7 +28,7 @@ def check_spec(kind: Kind, name: str, spec: Spec) -> tuple[Finding, ...]:
         case Kind.CLUSTER:
             return tuple(_cluster(name))
         case Kind.STORAGE_POOL:
-            return tuple(_pool(spec))
+            return tuple(pool_sections(spec))
         case Kind.IMAGE:
             return tuple(_image(spec))
         case Kind.NODE:
@@ -176,7 +176,8 @@ def _cluster(name: str) -> Iterator[Finding]:
         yield Finding(path=("metadata", "name"), message=message)
 
 
-def _pool(spec: Spec) -> Iterator[Finding]:
+def pool_sections(spec: Spec, where: Path = ("spec",)) -> Iterator[Finding]:
+    """A StoragePool's spec, found at `where`: it has the section of its type, and no other."""
     type_ = spec.get("type")
     if type_ not in ("directory", "rbd"):
         return
@@ -184,10 +185,10 @@ def _pool(spec: Spec) -> Iterator[Finding]:
     if type_ not in spec:
         example = "{path: /var/lib/vcl/images}" if type_ == "directory" else "{pool: vms}"
         message = f"is required for type {type_}, for example '{type_}: {example}'"
-        yield Finding(path=("spec", type_), message=message, at_key=True)
+        yield Finding(path=(*where, type_), message=message, at_key=True)
     if other in spec:
         message = f"does not belong to type {type_}; remove it, or write 'type: {other}'"
-        yield Finding(path=("spec", other), message=message, at_key=True)
+        yield Finding(path=(*where, other), message=message, at_key=True)
 
 
 def _image(spec: Spec) -> Iterator[Finding]:

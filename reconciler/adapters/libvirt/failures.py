@@ -62,6 +62,16 @@ _REFUSALS = (
         cure="restore the image; vcl never makes an empty one in its place",
     ),
     _Refusal(
+        pattern=r"unknown driver '?rbd|does not accept value '?rbd|unknown protocol '?rbd",
+        reason="RbdDriverMissing",
+        cure="install QEMU's RBD driver: qemu-block-extra (Debian), qemu-block-rbd (Fedora, Arch), USE=rbd (Gentoo)",
+    ),
+    _Refusal(
+        pattern=r"error connecting: |error opening pool|no secret with matching|error reading header from",
+        reason="CephRefused",
+        cure="look at the pool's rbd.qemuUser: its caps (ceph auth get client.NAME), its key, the monitors",
+    ),
+    _Refusal(
         pattern=r"permission denied|operation not permitted",
         reason="PermissionDenied",
         cure="let QEMU's user (libvirt-qemu, qemu) read and write it, and enter every directory above it",

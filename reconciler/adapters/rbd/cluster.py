@@ -117,8 +117,8 @@ class Cluster:
             idle = session is not None and session.users == 0
         if session is not None:
             session.stale = True
-            if idle:
-                session.handle.shutdown()
+            if idle:  # not on the event loop: it may wait for the monitors
+                threading.Thread(target=session.handle.shutdown, name="rbd-shutdown").start()
 
     def _enter(self) -> _Session:
         with self._lock:

@@ -86,6 +86,13 @@ def test_qemus_own_words_are_left_over() -> None:
         ),
         (8, "invalid argument: could not find capabilities for domain type 'kvm'", "KVMUnavailable"),
         (1, "internal error: Image is not in qcow2 format", "ImageInvalid"),
+        (
+            1,
+            "internal error: process exited while connecting to monitor: Unknown driver 'rbd'",
+            "RbdDriverMissing",
+        ),
+        (1, "internal error: error connecting: Operation not permitted", "CephRefused"),
+        (66, "Secret not found: no secret with matching uuid '5157a111'", "CephRefused"),
         (9, "operation failed: something nobody has seen", "StartFailed"),
     ],
 )

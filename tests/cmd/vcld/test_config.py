@@ -52,3 +52,16 @@ def test_timers_that_break_a_rule_are_refused() -> None:
 
 def test_a_wrong_value_is_shown_with_its_place() -> None:
     assert refusal(b"mesh:\n  port: 0\n").startswith("vcld.yaml:2:9: mesh.port:")
+
+
+def test_a_ceph_pool_is_read_with_both_users() -> None:
+    config = parse_config("vcld.yaml", b"pools: {ceph: {type: rbd, rbd: {pool: vms, qemuUser: guests}}}\n")
+    rbd = config.pools["ceph"].rbd
+    assert rbd is not None
+    assert (rbd.pool, rbd.namespace, rbd.user, rbd.qemu_user) == ("vms", "", "vcl", "guests")
+
+
+def test_a_pool_without_the_section_of_its_type_is_refused() -> None:
+    said = refusal(b"pools:\n  ceph: {type: rbd, directory: {path: /x}}\n")
+    assert "pools.ceph.rbd: is required for type rbd, for example 'rbd: {pool: vms}'" in said
+    assert "pools.ceph.directory: does not belong to type rbd" in said
