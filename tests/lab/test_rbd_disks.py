@@ -120,6 +120,8 @@ def test_a_guest_lives_on_its_rbd_disk(images: Images, ceph_node: Any, private_c
     assert clients(node, "web") == images.watchers("web.data")
     assert killed not in clients(node, "web")
     assert "CuttingOff" in node.events("web")
+    assert node.vcl("stop", "web", "--force", "--wait").returncode == 0
+    assert images.watchers("web.data") == []
 
 
 def secrets(node: Any) -> int:
@@ -160,3 +162,4 @@ def test_an_image_that_somebody_holds_is_refused_by_name_and_address(
         )
         assert node.qemus("web") == []
     node.until_phase("web", "Running")
+    assert node.vcl("stop", "web", "--force", "--wait").returncode == 0

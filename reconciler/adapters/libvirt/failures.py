@@ -64,7 +64,8 @@ _REFUSALS = (
     _Refusal(
         pattern=r"unknown driver '?rbd|does not accept value '?rbd|unknown protocol '?rbd",
         reason="RbdDriverMissing",
-        cure="install QEMU's RBD driver: qemu-block-extra (Debian), qemu-block-rbd (Fedora, Arch), USE=rbd (Gentoo)",
+        cure="install QEMU's RBD driver: qemu-block-extra (Debian), qemu-block-rbd (Fedora, Arch), "
+        "USE=rbd (Gentoo)",
     ),
     _Refusal(
         pattern=r"error connecting: |error opening pool|no secret with matching|error reading header from",

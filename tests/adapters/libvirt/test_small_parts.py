@@ -88,7 +88,7 @@ def test_qemus_own_words_are_left_over() -> None:
         (1, "internal error: Image is not in qcow2 format", "ImageInvalid"),
         (
             1,
-            "internal error: process exited while connecting to monitor: Unknown driver 'rbd'",
+            "internal error: process exited: Unknown driver 'rbd'",
             "RbdDriverMissing",
         ),
         (1, "internal error: error connecting: Operation not permitted", "CephRefused"),
