@@ -2,6 +2,7 @@
 
 It wraps another controller. A guest's client opens its writable images when it is created (a paused QEMU
 already watches) and writes when it is resumed; one that ends in order closes them, one that crashes does not.
+Of `intruders`, one opens them at the same moment.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class _Lifecycle:
         self._ceph = ceph
         self._host = host
         self.clients: dict[str, tuple[SimClient, tuple[RbdName, ...]]] = {}
+        self.intruders: list[SimClient] = []
 
     async def render(self, request: StartRequest, *, timeout: float) -> Definition:
         return await self._inner.render(request, timeout=timeout)
@@ -48,8 +50,10 @@ class _Lifecycle:
         seen = await self._inner.create(definition, timeout=timeout)
         names = tuple(name for path in definition.writable if (name := RbdName.parse(path)) is not None)
         client = self._ceph.client(self._host)
+        intruder = self.intruders.pop() if self.intruders else client
         for name in names:
             client.open(name)
+            intruder.open(name)
         self.clients[definition.name] = (client, names)
         return seen
 

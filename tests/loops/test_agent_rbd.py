@@ -149,6 +149,19 @@ async def test_an_image_that_a_stranger_holds_is_not_started_on(world: World, no
     await node.until(lambda: node.phase("web") == "Running")
 
 
+async def test_who_opens_an_image_while_its_guest_is_made_keeps_it_from_running(
+    world: World, node: SimNode
+) -> None:
+    stranger = world.ceph.client("10.77.0.9")
+    world.guests.qemus.intruders.append(stranger)
+    await node.apply("web", {**SMALL, "disks": [DISK]})
+    assert stranger.address in await refused(node)
+    assert world.ceph.writes == []
+    assert list(world.dummy.hypervisor.alive()) == []
+    stranger.close()
+    await node.until(lambda: node.phase("web") == "Running")
+
+
 async def test_a_client_of_another_vm_is_told_by_its_vm_and_node(world: World, node: SimNode) -> None:
     """A claim of another node that does not hold the image's key, as one of an older store would."""
     await run(node)

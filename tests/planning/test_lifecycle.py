@@ -157,6 +157,22 @@ def test_a_claim_is_emptied_only_when_the_domain_is_gone() -> None:
         assert decide(view(desired=STOP, claim=MINE, observed=present)).step is not Step.RELEASE
 
 
+def test_a_claim_is_kept_while_a_client_of_the_gone_domain_may_still_write() -> None:
+    claims = (MINE, replace(MINE, phase=ClaimPhase.STARTING), replace(MINE, uid="u0"))
+    for claim in claims:
+        decision = decide(view(claim=claim, lingering=("10.77.0.1:0/5",), memory=READY))
+        assert decision.step is Step.CUT_OFF
+        assert "10.77.0.1:0/5" in decision.message
+
+
+def test_a_domain_whose_image_somebody_else_opened_meanwhile_never_runs() -> None:
+    starting = replace(MINE, phase=ClaimPhase.STARTING, clients=())
+    for claim in (starting, MINE):
+        decision = decide(view(claim=claim, observed=FRESH, intruder="10.77.0.9:0/7 holds it"))
+        assert decision.step is Step.DESTROY
+        assert "10.77.0.9:0/7" in decision.message
+
+
 def test_a_restart_stops_the_run_that_does_not_carry_its_id() -> None:
     wanted = Intent(restart="id1")
     assert decide(view(claim=MINE, observed=domain(), intent=wanted)).step is Step.SHUTDOWN
