@@ -145,7 +145,8 @@ def _silent(judge: Judge, suspect: Suspect, timers: Timers) -> Verdict:
     mesh = "never heard on the mesh" if sight.heard is None else f"silent on the mesh for {sight.heard:.1f} s"
     return Candidate(
         cause=FenceCause.SILENT,
-        reason=f"{mesh} (as {', '.join(found)} report), its lease has not changed for {sight.lease_age:.1f} s",
+        reason=f"{mesh} (as {', '.join(found)} report), "
+        f"its lease has not changed for {sight.lease_age:.1f} s",
     )
 
 

@@ -7,6 +7,7 @@
     ├── ConflictError           somebody else changed it first; read again and retry
     ├── Expired                 a watch asks for changes that are not kept any more; list again
     ├── ManifestDirectoryError  the manifest directory could not be read or written; nothing changed
+    ├── FenceFailed             no proof that the node is cut off; tried again
     ├── StoreError
     │   ├── StoreUnavailable    the call had no effect; retry later
     │   └── OutcomeUnknown      the call may or may not have happened, now or later
@@ -66,6 +67,10 @@ class ManifestDirectoryError(VclError):
 
 class Expired(VclError):
     """The changes since the asked revision are not kept any more."""
+
+
+class FenceFailed(VclError):
+    """A fencer gave no proof. What it did may have worked, or work later: it is tried again."""
 
 
 class StoreError(VclError):

@@ -108,7 +108,7 @@ Proof: TypeAlias = Blocklisted | HostProof
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """How a fencer has done so far: `failures` in a row, and the last one's `error`; empty after a success."""
+    """How a fencer has done: `failures` in a row, and the last one's `error`; empty after a success."""
 
     fencer: str
     failures: int = 0
@@ -123,8 +123,8 @@ class FenceRecord:
     `id` is unique; `incident` is its short name for people. `session` is the one that the intent gave the
     node: a larger one is a daemon that began after it. `boot_id`, `machine_id`: of the host to be fenced.
     `addresses`: by which it reaches storage; `entries`: the single clients that are known of it.
-    `fsids`: the Ceph clusters that it uses. `missing`: what is still unproven, in words. `released`: when the
-    last claim was emptied; `cleared` exact entries may go only with a new boot id (rule 10).
+    `fsids`: the Ceph clusters that it uses. `vms`: what was taken from it so far; `missing`: what still
+    lacks a proof, in words. `released`: when the last claim was emptied.
     """
 
     id: str
@@ -166,6 +166,21 @@ class FenceRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FenceOrder:
+    """Whom a fencer is to fence. `clients`: of Ceph, each to get an entry of its own. `images`: identities
+    of what they may write to, as in the keys of disk claims. `settings`: the node's own for power fencing."""
+
+    id: str
+    node: str
+    incident: str
+    boot_id: str
+    addresses: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConfirmRecord:
     """confirm/NODE: what `vcl node confirm-down` wrote. It counts for this incident and boot only."""
 
@@ -189,7 +204,7 @@ class ReturnRecord:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencingPolicy:
     """The cluster's setting `fencing`. `methods` are tried in this order: a later one begins once every
-    earlier one that applies has failed, or let `time_outs[METHOD]` seconds pass. An empty one fences nobody."""
+    earlier one that applies has failed; it has `time_outs[METHOD]` seconds. No method: nobody is fenced."""
 
     methods: tuple[FenceMethod, ...] = (
         FenceMethod.CEPH_BLOCKLIST,
@@ -210,7 +225,7 @@ TIME_OUTS: Mapping[FenceMethod, float] = {
     FenceMethod.WATCHDOG: 10.0,
     FenceMethod.MANUAL: 5.0,
 }
-"""Unless the policy says otherwise. Monitors take up to 12 s for a command while one of them is newly dead."""
+"""Unless the policy says otherwise. Monitors need up to 12 s for a command while one is newly dead."""
 
 
 def host_entry(address: str) -> str:

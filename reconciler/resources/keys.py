@@ -14,7 +14,9 @@ status/node/KIND/NAME           what the node sees                             t
 status/master/KIND/NAME         why it is placed where it is                   master
 status/manifest/KIND/NAME       what is wrong with the manifest that defines it manifest sync
 lease/NODE                      its lease, in stores that have no better place the node
-fence/NODE                      a fencing under way                            master
+fence/NODE                      a fencing under way, until the node's return   master
+confirm/NODE                    that a person says it is down                  API
+return/NODE                     that nothing was left on it when it came back  the node
 event/NODE/SLOT                 a ring buffer                                  the node
 tombstone/KIND/NAME             a finished deletion                            master
 """
@@ -45,6 +47,8 @@ NODE_STATUS = "status/node/"
 MASTER_STATUS = "status/master/"
 MANIFEST_STATUS = "status/manifest/"
 FENCES = "fence/"
+CONFIRMS = "confirm/"
+RETURNS = "return/"
 EVENTS = "event/"
 TOMBSTONES = "tombstone/"
 
@@ -114,6 +118,14 @@ def manifest_status(kind: Kind, name: str) -> str:
 
 def fence(node: str) -> str:
     return FENCES + node
+
+
+def confirm(node: str) -> str:
+    return CONFIRMS + node
+
+
+def returned(node: str) -> str:
+    return RETURNS + node
 
 
 def events(node: str) -> str:

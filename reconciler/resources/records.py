@@ -55,12 +55,18 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
-    """`session` grows at every daemon start and with every fence intent (SAFETY rule 4)."""
+    """`session` grows at every daemon start and with every fence intent (SAFETY rule 4).
+
+    `addresses`: the IP addresses by which the host reaches shared storage; `clients`: the daemon's own
+    clients of Ceph (10.77.0.1:0/544144402). Both are what a fencer closes out (SAFETY rule 10).
+    """
 
     session: int
     boot_id: str
     machine_id: str
     started: str
+    addresses: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
