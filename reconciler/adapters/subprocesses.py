@@ -1,7 +1,7 @@
 """The one door for other programs: every call has a deadline, and nothing that we started outlives it.
 
 Invariant: when `run` returns, the program has ended; when it raises, the program and its children were sent
-SIGKILL. They are a process group of their own, ended by number. Input is empty, messages are English.
+SIGKILL. They are a process group of their own, ended by number. Messages are English.
 """
 
 from __future__ import annotations
@@ -30,16 +30,20 @@ class Finished:
 
 
 async def run(
-    command: Sequence[str], *, timeout: float | None, on_output: Callable[[bytes], None] | None = None
+    command: Sequence[str],
+    *,
+    timeout: float | None,
+    on_output: Callable[[bytes], None] | None = None,
+    input: bytes | None = None,
 ) -> Finished:
     """Run a program to its end, for `timeout` seconds at most (None: until this task is cancelled).
 
-    `on_output` sees each piece of standard output. Raises TimeoutError, or OSError when the program cannot be
-    started.
+    `input` is what it reads, nothing by default; `on_output` sees each piece of standard output. Raises
+    TimeoutError, or OSError when the program cannot be started.
     """
     process = await asyncio.create_subprocess_exec(
         *command,
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         start_new_session=True,
@@ -47,8 +51,11 @@ async def run(
     )
     try:
         async with asyncio.timeout(timeout):
-            output, errors, status = await asyncio.gather(
-                _drain(process.stdout, on_output), _drain(process.stderr, None), process.wait()
+            output, errors, status, _ = await asyncio.gather(
+                _drain(process.stdout, on_output),
+                _drain(process.stderr, None),
+                process.wait(),
+                _tell(process.stdin, input),
             )
     except BaseException:
         await _kill(process)
@@ -63,6 +70,16 @@ async def _drain(stream: asyncio.StreamReader | None, on_output: Callable[[bytes
             on_output(piece)
         kept += piece[: KEPT - len(kept)]
     return kept.decode("utf-8", "replace")
+
+
+async def _tell(stream: asyncio.StreamWriter | None, input: bytes | None) -> None:
+    """A program that does not read to the end is none the worse for it."""
+    if stream is None or input is None:
+        return
+    with contextlib.suppress(ConnectionError):
+        stream.write(input)
+        await stream.drain()
+    stream.close()
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

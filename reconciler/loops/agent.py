@@ -69,6 +69,7 @@ _EVERYTHING = (
     f"{keys.SPECS}{Kind.STORAGE_POOL}/",
     f"{keys.SPECS}{Kind.IMAGE}/",
     keys.FENCES,
+    keys.SESSIONS,
 )
 
 
@@ -83,6 +84,7 @@ class Agent:
         self._keys = GuestKeys(context)
         self._actions = Actions(context, self._disks, self._clients, self._keys, self._queue.add)
         self._inventory: dict[str, dict[str, Observed]] = {}
+        self._busy = 0
         self._looked: dict[str, tuple[object, ...]] = {}
         self.foreign: tuple[ForeignDomain, ...] = ()
         self.controller_errors: dict[str, str] = {}
@@ -139,6 +141,31 @@ class Agent:
             await self.resync()
             await asyncio.sleep(RESYNC * (0.9 + 0.2 * self._context.ids.jitter()))
 
+    async def empty(self) -> bool:
+        """Whether it is certain that nothing of this cluster runs here, nor is about to: every controller was
+        asked, each VM that this node may have run is proven gone, and no call is under way."""
+        context = self._context
+        timeout = context.deadlines.observe
+        try:
+            for controller in context.controllers.values():
+                domains = await controller.lifecycle.inventory(timeout=timeout)
+                if any(domain.cluster_uid == context.cluster_uid for domain in domains):
+                    return False
+            for name in self._known():
+                claim = context.views.claim(name)
+                controller_name = self._host_of(name, context.views.vm(name))
+                mine = (claim is not None and claim.node == context.node) or name in self._states
+                found = context.controllers.get(controller_name or "")
+                if mine and found is not None and claim is not None:
+                    seen = await found.lifecycle.observe(name, uid=claim.uid, timeout=timeout)
+                    if not isinstance(seen, Gone) and seen.cluster_uid == context.cluster_uid:
+                        return False
+        except ControllerUnavailable as error:
+            log.info("not known to be empty: %s", error)
+            return False
+        states = self._states.values()
+        return not self._busy and not any(s.task is not None or s.memory.create_unknown for s in states)
+
     async def resync(self) -> None:
         """Look at the whole node: every VM whose domain or records changed, or that is not at rest."""
         for name, controller in sorted(self._context.controllers.items()):
@@ -185,9 +212,11 @@ class Agent:
     async def _work(self) -> None:
         while True:
             name = await self._queue.get()
+            self._busy += 1
             try:
                 await self._reconcile(name)
             finally:
+                self._busy -= 1
                 self._queue.done(name)
 
     async def _reconcile(self, name: str) -> None:
@@ -344,6 +373,7 @@ class Agent:
         observed, unknown = await self._with_clients(observed, unknown, claim, state)
         if isinstance(observed, Observed):
             state.last = observed
+        lost = not context.writer.holds(keys.session(context.node))
         view = VmView(
             name=name,
             node=context.node,
@@ -363,7 +393,8 @@ class Agent:
             purge=record is not None and vm is not None and purges(record, vm),
             lingering=tuple(sorted({h.client for held in state.lingering for h in held.holders})),
             intruder=state.intruder,
-            fenced=views.exists(keys.fence(context.node)),
+            fenced=views.exists(keys.fence(context.node)) or lost,
+            lost=lost,
             frozen=context.frozen(),
             reported_by=self._reported_by(name),
             now=context.clock.monotonic(),
@@ -450,7 +481,7 @@ class Agent:
         self, name: str, view: VmView, state: VmState, decision: Decision, vm: VirtualMachineSpec | None
     ) -> None:
         status = build_status(self._context, view, state, decision, vm)
-        if status is None or status == state.written:
+        if status is None or status == state.written or view.lost:
             return
         if state.written is None or state.written.phase != status.phase:
             before = state.written.phase if state.written is not None else "new"

@@ -395,7 +395,14 @@ class Actions:
         domain, claim = job.view.observed, job.view.claim
         assert isinstance(domain, Observed)
         mine = claim is not None and claim.node == self._context.node
-        if claim is not None and mine and claim.phase is ClaimPhase.RUNNING and never_ran(domain):
+        lost = job.view.lost  # then nothing can be committed, and the domain must go all the same
+        if (
+            claim is not None
+            and mine
+            and claim.phase is ClaimPhase.RUNNING
+            and never_ran(domain)
+            and not lost
+        ):
             # What never ran is no run: the `start` that asked for it stays to be honoured.
             await self._commit_claim(job, replace(claim, phase=ClaimPhase.STARTING))
         job.state.killed = domain.phase is not DomainPhase.CRASHED

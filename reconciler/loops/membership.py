@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
@@ -14,6 +15,7 @@ from typing import Any
 
 from reconciler.loops.observations import Observations
 from reconciler.loops.views import Views
+from reconciler.planning.judging import OWN_RENEWALS
 from reconciler.planning.liveness import Sight, mesh_peers, ordered
 from reconciler.planning.timers import Timers
 from reconciler.ports.clock import Clock
@@ -54,13 +56,15 @@ class MembershipContext:
 
 @dataclass(slots=True)
 class Bearing:
-    """What the elector says of this node; it goes out with every heartbeat and lease."""
+    """What the elector, and of `empty` the return, says of this node; it goes out with every heartbeat and
+    lease."""
 
     eligible: bool = False
     reason: str = ""
     master: str = ""
     mastering: int | None = None
     successor: str | None = None
+    empty: bool = False
 
 
 class Membership:
@@ -74,6 +78,7 @@ class Membership:
         self._observations = Observations(context.timers)
         self._sequence = 0
         self._renewals = 0
+        self._acknowledged: deque[float] = deque(maxlen=OWN_RENEWALS)
         self._woke_at = float("-inf")
         self._lease_lock = asyncio.Lock()
         self._members: tuple[int, dict[str, Member]] = (-1, {})
@@ -104,6 +109,16 @@ class Membership:
         now = self._context.clock.monotonic()
         members = self.members()
         return tuple(self._sight(name, members[name].rank, now) for name in ordered(members))
+
+    def ran_for(self) -> float:
+        """Seconds for which this daemon has run without a gap."""
+        return self._observations.ran_for(self._context.clock.monotonic())
+
+    def renewals_since_change(self, name: str) -> int:
+        """Renewals of this node's own lease that were sent after the other's was last seen to change, and
+        acknowledged; counted up to what a judge needs."""
+        changed = self._observations.lease_changed_at(name)
+        return sum(1 for sent in self._acknowledged if changed is not None and sent > changed)
 
     async def run_heart(self) -> None:
         """Send heartbeats for ever."""
@@ -158,6 +173,7 @@ class Membership:
             lease = self._lease(stopped=False)
             await leases.renew(lease.node, dump(lease), timeout=self._context.timers.store_deadline)
             self.renewed_at = sent
+            self._acknowledged.append(sent)
 
     async def say_goodbye(self) -> None:
         """Mark the lease: this daemon ends in an orderly way and its guests run on. Raises
@@ -266,6 +282,7 @@ class Membership:
             master=self.bearing.master,
             revision=max(context.views.cache.revision, 0),
             hears=self._observations.heard_now(context.clock.monotonic()),
+            empty=self.bearing.empty,
             health=context.health(),
         )
 

@@ -44,6 +44,7 @@ class Observations:
         self._timers = timers
         self._observed: dict[str, _Observed] = {}
         self._ticked_at: float | None = None
+        self._ran_since: float | None = None
         self._read_first_at: float | None = None
 
     def hear(self, name: str, heartbeat: Heartbeat, now: float) -> bool:
@@ -80,13 +81,31 @@ class Observations:
     def tick(self, now: float) -> None:
         """Called at every heartbeat. Time in which this node did not run counts for nobody."""
         before, self._ticked_at = self._ticked_at, now
+        if self._ran_since is None:
+            self._ran_since = now
         blind = now - before - self._timers.mesh_heartbeat if before is not None else 0.0
         if blind < 2 * self._timers.mesh_heartbeat:
             return
+        self._ran_since = now
         log.warning("this daemon did not run for %.1f s; what it did not hear then counts for nothing", blind)
         for observed in self._observed.values():
             if observed.heard_at is not None:
                 observed.heard_at = min(now, observed.heard_at + blind)
+
+    def ran_for(self, now: float) -> float:
+        """Seconds for which this daemon has run without a gap. None of them count in a gap that `tick` has
+        yet to find out about: whoever asks may be woken before it is."""
+        if self._ran_since is None or self._ticked_at is None:
+            return 0.0
+        if now - self._ticked_at >= 3 * self._timers.mesh_heartbeat:
+            return 0.0
+        return now - self._ran_since
+
+    def lease_changed_at(self, name: str) -> float | None:
+        """When a node's lease was last seen to change, or watched for the first time; None: never looked."""
+        observed = self._observed.get(name)
+        changed = observed.lease_changed_at if observed is not None else None
+        return changed if changed is not None else self._read_first_at
 
     def heard_now(self, now: float) -> tuple[str, ...]:
         """Whose heartbeats arrive."""

@@ -36,11 +36,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostIdentity:
-    """This host: `boot_id` changes with every boot of the kernel, `machine_id` never."""
+    """This host: `boot_id` changes with every boot of the kernel, `machine_id` never. `addresses`, `clients`:
+    by which it reaches shared storage, as Session has them."""
 
     node: str
     boot_id: str
     machine_id: str
+    addresses: tuple[str, ...] = ()
+    clients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +96,12 @@ async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun 
         puts.append(Put(key=keys.CLUSTER, value=dump(cluster)))
     before = load(Session, found[session_key].value).session if session_key in found else 0
     session = Session(
-        session=before + 1, boot_id=host.boot_id, machine_id=host.machine_id, started=clock.wall()
+        session=before + 1,
+        boot_id=host.boot_id,
+        machine_id=host.machine_id,
+        started=clock.wall(),
+        addresses=host.addresses,
+        clients=host.clients,
     )
     puts.append(Put(key=session_key, value=dump(session)))
     if member_key not in found or found[member_key].value != dump(entry.member):

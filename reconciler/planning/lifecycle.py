@@ -90,7 +90,8 @@ class VmView:
     `intruder`: who else has opened an image since before the start; both empty when there are none.
     `uid` and `controller`: the spec's, empty when there is no (usable) spec; `desired` is then None. `purge`:
     the deletion takes the images along. `grace`: seconds a guest gets to power off. `frozen`: why nothing may
-    be done.
+    be done. `fenced`: this node is, or was since its session began; `lost`: its session is over, so nothing
+    of it can be committed any more.
     """
 
     name: str
@@ -112,6 +113,7 @@ class VmView:
     lingering: tuple[str, ...] = ()
     intruder: str = ""
     fenced: bool = False
+    lost: bool = False
     frozen: str = ""
     reported_by: str = ""
     """The node that wrote the VM's status last."""
@@ -205,6 +207,9 @@ def _present(view: VmView, domain: Observed) -> Decision:
             f"the domain on {view.node} belongs to an earlier VM of this name ({domain.uid}); "
             "it is left alone until a person ends it",
         )
+    if view.fenced:
+        # Another copy may start at any moment: there is no time to ask the guest.
+        return _destroy(Phase.STOPPING, "this node was fenced")
     if domain.phase is DomainPhase.CRASHED:
         return _destroy(Phase.FAILED, "the guest crashed")
     if not _runs_here(view):
@@ -314,6 +319,8 @@ def _absent_claimed(view: VmView) -> Decision:
             return _wait(Phase.PROVISIONING, "making its disks", view.now + 5.0)
         # The claim is kept until nothing writes to the new images any more.
         return Decision(step=Step.CANCEL, phase=None, message=_stop_reason(view))
+    if view.lost:
+        return _wait(None, "this node was fenced; the master, or this node's next session, empties the claim")
     if view.lingering:
         # A killed QEMU's last write may still be under way: only the storage can say that it never arrives.
         return Decision(step=Step.CUT_OFF, phase=None, message=f"cutting off {', '.join(view.lingering)}")

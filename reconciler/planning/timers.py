@@ -24,6 +24,7 @@ class Timers:
     isolation: float = 3.0
     storage_grace: float = 15.0
     daemon_grace: float = 120.0
+    """0: a node whose host refuses connections is never fenced, only told of."""
     store_deadline: float = 2.0
     resync: float = 30.0
 
@@ -69,8 +70,10 @@ def check_timers(timers: Timers) -> tuple[str, ...]:
     found += [
         f"{camel(field.name)} must be more than 0"
         for field in fields(timers)
-        if _value(timers, field.name) <= 0
+        if field.name != "daemon_grace" and _value(timers, field.name) <= 0
     ]
+    if timers.daemon_grace < 0:
+        found.append("daemonGrace must not be less than 0")
     return tuple(found)
 
 

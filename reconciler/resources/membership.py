@@ -60,7 +60,8 @@ class Heartbeat:
     """What a node tells every other one twice a second.
 
     `eligible`: it could be master now, `reason` says why not. `epoch`, `master`: the mastership it knows of.
-    `hears`: the nodes whose heartbeats it gets. `revision`: how far its copy of the store is.
+    `hears`: the nodes whose heartbeats it gets. `revision`: how far its copy of the store is. `empty`: it was
+    fenced or cut off, and has made sure that no guest of the cluster is left on its host.
     """
 
     node: str
@@ -75,4 +76,5 @@ class Heartbeat:
     master: str = ""
     revision: int = 0
     hears: tuple[str, ...] = ()
+    empty: bool = False
     health: NodeHealth = field(default_factory=NodeHealth)
