@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,11 +16,14 @@ from reconciler.loops.agent_state import Deadlines, NodeContext
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.elector import Elector, ElectorContext
 from reconciler.loops.events import EventRecorder
+from reconciler.loops.fencing import Fencing, FencingContext
+from reconciler.loops.fencing_facts import FencingInput
 from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
 from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.membership import Membership, MembershipContext
 from reconciler.loops.node_status import NodeFacts, NodeReporter
 from reconciler.loops.pools import BackendFactory, Pools
+from reconciler.loops.rejoin import Rejoin, RejoinContext
 from reconciler.loops.schema import SchemaRule
 from reconciler.loops.session import Begun, Entry
 from reconciler.loops.status_tree import StatusTreeLoop
@@ -32,6 +35,7 @@ from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.timers import Timers
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
+from reconciler.ports.fencer import Fencer
 from reconciler.ports.leases import Leases
 from reconciler.ports.manifests import BaseStore, ManifestDirectory, StatusSink
 from reconciler.ports.store import Store
@@ -54,7 +58,9 @@ SCHEMA_PAUSE = 10.0
 class NodePorts:
     """Everything outside of the loops. Without `transport` and `leases` the cluster is this one node.
 
-    `pools` need no manifest; `health` is asked at every heartbeat and must be quick.
+    `pools` need no manifest; `health` is asked at every heartbeat and must be quick. Without `fencers` nobody
+    is ever fenced; `ceph_pools()`: the fsid of each pool that is on Ceph. `begin_anew` ends this run of the
+    daemon, whose session a fence has ended, and begins the next.
     """
 
     entry: Entry
@@ -72,6 +78,9 @@ class NodePorts:
     status: StatusSink
     facts: NodeFacts
     health: Callable[[], NodeHealth]
+    fencers: Sequence[Fencer] = ()
+    ceph_pools: Callable[[], Mapping[str, str]] = dict
+    begin_anew: Callable[[], None] = lambda: None
     timers: Timers = field(default_factory=Timers)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -93,6 +102,7 @@ class Node:
     manifests: ManifestSync
     membership: Membership
     elector: Elector
+    rejoin: Rejoin
     schema: SchemaRule
     frozen: Callable[[], str]
 
@@ -113,6 +123,7 @@ class Node:
         if self.ports.leases is not None:
             found["leases"] = self.membership.run_leases
         if not self.frozen():
+            found["return"] = self.rejoin.run
             found["manifests"] = self.manifests.run
             found["election"] = self.elector.run
         return found
@@ -136,6 +147,12 @@ def assemble(
     writer.committed = membership.wake
     context = _node_context(ports, begun, views, writer, events, frozen)
     agent = Agent(context)
+    rejoin = _rejoin(ports, begun, views, writer, membership, agent)
+
+    def problems() -> tuple[str, ...]:
+        fenced = "this node was fenced" if rejoin.lost or rejoin.fenced else ""
+        return tuple(why for why in (frozen(), fenced) if why)
+
     run_master = partial(_run_master, ports, views, writer, events, membership, schema)
     elector = Elector(
         ElectorContext(
@@ -145,7 +162,7 @@ def assemble(
             writer=writer,
             membership=membership,
             timers=ports.timers,
-            problems=lambda: (frozen(),) if frozen() else (),
+            problems=problems,
             run_master=run_master,
             elected=lambda reason, words: events.record(EventType.NORMAL, Kind.NODE, name, reason, words),
         )
@@ -164,8 +181,29 @@ def assemble(
         manifests=_manifests(ports, views, writer, events),
         membership=membership,
         elector=elector,
+        rejoin=rejoin,
         schema=schema,
         frozen=frozen,
+    )
+
+
+def _rejoin(
+    ports: NodePorts, begun: Begun, views: Views, writer: Writer, membership: Membership, agent: Agent
+) -> Rejoin:
+    host = ports.entry.host
+    return Rejoin(
+        RejoinContext(
+            node=host.node,
+            session=begun.session,
+            boot_id=host.boot_id,
+            machine_id=host.machine_id,
+            clock=ports.clock,
+            views=views,
+            writer=writer,
+            bearing=membership.bearing,
+            empty=agent.empty,
+            begin_anew=ports.begin_anew,
+        )
     )
 
 
@@ -281,9 +319,42 @@ async def _run_master(
 
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(watch()), group.create_task(_raise_schema(schema, membership))]
+        if ports.fencers:
+            fencing = _fencing(ports, views, writer, events, membership, epoch)
+            beside.append(group.create_task(fencing.run()))
         await master.run()
         for task in beside:
             task.cancel()
+
+
+def _fencing(
+    ports: NodePorts,
+    views: Views,
+    writer: Writer,
+    events: EventRecorder,
+    membership: Membership,
+    epoch: Epoch,
+) -> Fencing:
+    given = FencingInput(
+        node=ports.entry.host.node,
+        views=views,
+        membership=membership,
+        timers=ports.timers,
+        fencers=ports.fencers,
+        policy=lambda: views.cluster_spec().fencing,
+        pools=ports.ceph_pools,
+    )
+    return Fencing(
+        FencingContext(
+            epoch=epoch,
+            clock=ports.clock,
+            ids=ports.ids,
+            views=views,
+            writer=writer,
+            event=events.record,
+            input=given,
+        )
+    )
 
 
 async def _raise_schema(schema: SchemaRule, membership: Membership) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.resources.codec import quantity
+from reconciler.resources.fencing import FencingPolicy
 from reconciler.resources.virtualmachine import DiskFormat
 
 
@@ -65,6 +66,7 @@ class ClusterSpec:
 
     default_pool: str = "default"
     power: Power = Power.ON
+    fencing: FencingPolicy = field(default_factory=FencingPolicy)
     timers: Mapping[str, float] = field(default_factory=dict)
 
 

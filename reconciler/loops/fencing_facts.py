@@ -1,0 +1,161 @@
+"""What a master knows of each node when it judges and fences: from its copy of the store and the mesh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.loops.membership import Membership
+from reconciler.loops.views import Views
+from reconciler.planning.fencing import FenceFacts, FencerInfo, order_of
+from reconciler.planning.judging import Judge, Suspect, Verdict, judge_node
+from reconciler.planning.liveness import Sight, heard, renews
+from reconciler.planning.timers import Timers
+from reconciler.ports.fencer import Fencer
+from reconciler.resources import keys
+from reconciler.resources.fencing import FenceOrder, FenceRecord, FencingPolicy, ReturnRecord
+from reconciler.resources.infrastructure import NodeSpec
+from reconciler.resources.kinds import Kind
+from reconciler.resources.records import Binding, Claim, Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FencingInput:
+    """`fencers`: all there are. `policy()`: the cluster's present setting. `pools()`: the Ceph cluster's fsid
+    by the name of each pool that is on one."""
+
+    node: str
+    views: Views
+    membership: Membership
+    timers: Timers
+    fencers: Sequence[Fencer]
+    policy: Callable[[], FencingPolicy]
+    pools: Callable[[], Mapping[str, str]]
+
+
+class FactReader:
+    """Reads everything anew at each call; `resting` is what the caller knows of its own attempts."""
+
+    def __init__(self, given: FencingInput) -> None:
+        self._given = given
+
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that there is something to decide about: all members, and all that are being fenced."""
+        views = self._given.views
+        records = {item.key.removeprefix(keys.FENCES) for item in views.cache.prefix(keys.FENCES)}
+        return tuple(sorted({*self._given.membership.members(), *records}))
+
+    def facts(self, node: str, resting: frozenset[str]) -> FenceFacts | None:
+        """Those of one node; None when its fencing's record cannot be read: then nothing is done."""
+        views = self._given.views
+        record = self.record(node)
+        if record is None and views.exists(keys.fence(node)):
+            return None
+        sight = self._sight(node)
+        claims = self._claims(node)
+        bindings = self._bindings(node, claims)
+        bare = FenceFacts(
+            node=node,
+            record=record,
+            claims=claims,
+            bindings=bindings,
+            pools=self._given.pools(),
+            resting=resting,
+            others=self._others(node),
+            settings=self._settings(node),
+            session=views.record(keys.session(node), Session),
+            back=views.record(keys.returned(node), ReturnRecord),
+            alive=self._alive(sight),
+            empty=self._says_empty(sight),
+        )
+        order = order_of(bare, record) if record is not None else None
+        return _with(bare, verdict=self._verdict(sight, bare), fencers=self._fencers(order))
+
+    def record(self, node: str) -> FenceRecord | None:
+        """fence/NODE."""
+        return self._given.views.record(keys.fence(node), FenceRecord)
+
+    def _verdict(self, sight: Sight | None, facts: FenceFacts) -> Verdict | None:
+        if sight is None or facts.record is not None or not self._given.policy().methods:
+            return None
+        membership = self._given.membership
+        judge = Judge(
+            me=self._given.node,
+            sights=membership.sights(),
+            ran_for=membership.ran_for(),
+            power_on=self._given.views.power_on(),
+        )
+        suspect = Suspect(
+            sight=sight,
+            renewals=membership.renewals_since_change(sight.name),
+            owns=bool(facts.claims or facts.bindings),
+            empty=facts.empty,
+        )
+        return judge_node(judge, suspect, self._given.timers)
+
+    def _sight(self, node: str) -> Sight | None:
+        return next((sight for sight in self._given.membership.sights() if sight.name == node), None)
+
+    def _claims(self, node: str) -> dict[str, Claim]:
+        views, found = self._given.views, {}
+        for item in views.cache.prefix(keys.CLAIMS):
+            claim = views.record(item.key, Claim)
+            if claim is not None and claim.node == node:
+                found[item.key.removeprefix(keys.CLAIMS)] = claim
+        return found
+
+    def _bindings(self, node: str, claims: Mapping[str, Claim]) -> tuple[str, ...]:
+        """VMs that are bound to the node and held by nobody. One whose claim cannot be read is left alone."""
+        views, found = self._given.views, []
+        for item in views.cache.prefix(keys.BINDINGS):
+            vm = item.key.removeprefix(keys.BINDINGS)
+            binding, claim = views.record(item.key, Binding), views.claim(vm)
+            unread = claim is None and views.exists(keys.claim(vm))
+            held = claim is not None and bool(claim.node)
+            if binding is not None and binding.node == node and not (unread or held):
+                found.append(vm)
+        return tuple(sorted(found))
+
+    def _others(self, node: str) -> dict[str, str]:
+        """Whose the storage addresses of the other nodes are."""
+        views, found = self._given.views, {}
+        for item in views.cache.prefix(keys.SESSIONS):
+            other, session = item.key.removeprefix(keys.SESSIONS), views.record(item.key, Session)
+            if session is not None and other != node:
+                found.update(dict.fromkeys(session.addresses, other))
+        return found
+
+    def _settings(self, node: str) -> Mapping[str, str]:
+        spec = self._given.views.spec(Kind.NODE, node, NodeSpec)
+        return spec.fencing if spec is not None else {}
+
+    def _alive(self, sight: Sight | None) -> frozenset[str]:
+        found = set()
+        if sight is not None and sight.heartbeat is not None and heard(sight, self._given.timers):
+            found.add(sight.heartbeat.boot_id)
+        if sight is not None and sight.lease is not None and renews(sight, self._given.timers):
+            found.add(sight.lease.boot_id)
+        return frozenset(found)
+
+    def _says_empty(self, sight: Sight | None) -> bool:
+        known = sight is not None and sight.heartbeat is not None and heard(sight, self._given.timers)
+        return known and sight is not None and sight.heartbeat is not None and sight.heartbeat.empty
+
+    def _fencers(self, order: FenceOrder | None) -> tuple[FencerInfo, ...]:
+        """In the order of the policy's methods. Those of Ceph that the policy does not name any more still
+        lift what they once entered."""
+        methods = self._given.policy().methods
+        chosen = [f for method in methods for f in self._given.fencers if f.method is method]
+        return tuple(
+            FencerInfo(
+                id=fencer.id,
+                method=fencer.method,
+                fsid=fencer.fsid,
+                unready=fencer.unready(order) if order is not None else "",
+            )
+            for fencer in chosen
+        )
+
+
+def _with(facts: FenceFacts, *, verdict: Verdict | None, fencers: tuple[FencerInfo, ...]) -> FenceFacts:
+    return replace(facts, verdict=verdict, fencers=fencers)

@@ -1,0 +1,104 @@
+"""The transactions of a fencing. Each compares the epoch, and the record or the keys that it was decided on.
+
+Invariant (SAFETY rule 4): the intent bumps the node's session in the same transaction, and a claim is emptied
+together with the record that says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.loops.views import Views
+from reconciler.loops.writer import Writer, conflicts
+from reconciler.planning.fencing_record import Stamp, emptied, released
+from reconciler.resources import keys
+from reconciler.resources.errors import ConflictError
+from reconciler.resources.fencing import FenceRecord
+from reconciler.resources.records import Binding, Claim, DiskClaim, Epoch, Session, dump, load
+
+
+class FencingWrites:
+    """Every method raises ConflictError when something else came first, and StoreError."""
+
+    def __init__(self, views: Views, writer: Writer, epoch: Epoch) -> None:
+        self._views = views
+        self._writer = writer
+        self._epoch = epoch
+
+    async def intend(self, record: FenceRecord, session: Session) -> None:
+        """The fencing begins; what an earlier incident left of words and returns is void."""
+        node, cache = record.node, self._views.cache
+        old = (keys.returned(node), keys.confirm(node))
+        await self._commit(
+            compares={
+                keys.fence(node): 0,
+                keys.session(node): cache.revision_of(keys.session(node)),
+                keys.POWER_INTENT: 0,
+            },
+            puts={keys.fence(node): dump(record), keys.session(node): dump(session)},
+            deletes=[key for key in old if self._views.exists(key)],
+        )
+
+    async def save(self, record: FenceRecord) -> None:
+        """The record after a step, in the place of the one that the step was decided on."""
+        await self._commit(compares=self._same(record.node), puts={keys.fence(record.node): dump(record)})
+
+    async def release(self, record: FenceRecord, vms: Sequence[str], stamp: Stamp) -> None:
+        """Empty these claims, end these bindings, and record both."""
+        compares, puts, deletes = self._same(record.node), {}, []
+        for vm in vms:
+            claim_key, binding_key = keys.claim(vm), keys.binding(vm)
+            claim, binding = self._views.claim(vm), self._views.record(binding_key, Binding)
+            for key in (claim_key, binding_key):
+                compares[key] = self._views.cache.revision_of(key)
+            if claim is not None and claim.node == record.node:
+                puts[claim_key] = dump(emptied(claim))
+                deletes += self._held(vm, claim)
+            if binding is not None and binding.node == record.node:
+                deletes.append(binding_key)
+        puts[keys.fence(record.node)] = dump(released(record, vms, stamp))
+        await self._commit(compares=compares, puts=puts, deletes=deletes)
+
+    async def clear(self, record: FenceRecord) -> None:
+        """The return is settled, in the very session that showed it."""
+        node, cache = record.node, self._views.cache
+        told = (keys.session(node), keys.returned(node))
+        gone = (keys.fence(node), keys.returned(node), keys.confirm(node))
+        await self._commit(
+            compares={**self._same(node), **{key: cache.revision_of(key) for key in told}},
+            deletes=[key for key in gone if self._views.exists(key)],
+        )
+
+    async def still(self, record: FenceRecord) -> None:
+        """Whether this mastership and this intent stand, in the store and not in a copy (rule 12)."""
+        epoch, fence = keys.EPOCH, keys.fence(record.node)
+        found = await self._views.cache.read([epoch, fence])
+        if epoch not in found or load(Epoch, found[epoch].value) != self._epoch:
+            raise ConflictError(f"epoch {self._epoch.epoch} is over")
+        if fence not in found or load(FenceRecord, found[fence].value).id != record.id:
+            raise ConflictError(f"the fencing {record.incident} is over")
+
+    def _held(self, vm: str, claim: Claim) -> list[str]:
+        """The images' keys that are this VM's."""
+        found = []
+        for identity in claim.disks:
+            holder = self._views.record(keys.disk(identity), DiskClaim)
+            if holder is not None and (holder.vm, holder.node) == (vm, claim.node):
+                found.append(keys.disk(identity))
+        return found
+
+    def _same(self, node: str) -> dict[str, int]:
+        return {keys.fence(node): self._views.cache.revision_of(keys.fence(node))}
+
+    async def _commit(
+        self,
+        *,
+        compares: Mapping[str, int],
+        puts: Mapping[str, bytes] | None = None,
+        deletes: Sequence[str] = (),
+    ) -> None:
+        result = await self._writer.commit(
+            compares=compares, puts=puts, deletes=deletes, guards=(keys.SCHEMA, keys.EPOCH)
+        )
+        if lost := conflicts(result):
+            raise ConflictError(f"decided on an old state: {', '.join(lost)}")

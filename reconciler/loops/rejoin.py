@@ -1,0 +1,118 @@
+"""A fenced node's way back: everything of the cluster on it ends first, then it says so, then it begins anew.
+
+Invariants (SAFETY rules 4, 15): a session that a fence intent has ended commits nothing and is never taken up
+again; a new one begins only when it is certain that nothing of the cluster runs here; and return/NODE is
+written in a session that began after the intent, once that is certain in it too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from reconciler.loops.membership import Bearing
+from reconciler.loops.views import Views
+from reconciler.loops.writer import Writer, conflicts
+from reconciler.ports.clock import Clock
+from reconciler.resources import keys
+from reconciler.resources.errors import StoreError
+from reconciler.resources.fencing import ReturnRecord
+from reconciler.resources.records import dump
+
+log = logging.getLogger(__name__)
+
+LOOK = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejoinContext:
+    """`empty()`: nothing of the cluster runs here, for certain. `begin_anew()`: end this run of the daemon
+    and begin the next one; guests are not touched."""
+
+    node: str
+    session: int
+    boot_id: str
+    machine_id: str
+    clock: Clock
+    views: Views
+    writer: Writer
+    bearing: Bearing
+    empty: Callable[[], Awaitable[bool]]
+    begin_anew: Callable[[], None]
+
+
+class Rejoin:
+    """`run` for ever; does nothing on a node that is not fenced."""
+
+    def __init__(self, context: RejoinContext) -> None:
+        self._context = context
+        self._changed = asyncio.Event()
+
+    @property
+    def lost(self) -> bool:
+        """Whether this session was ended by a fence intent (or by another daemon's start)."""
+        return not self._context.writer.holds(keys.session(self._context.node))
+
+    @property
+    def fenced(self) -> bool:
+        """Whether a fencing of this node is recorded."""
+        return self._context.views.exists(keys.fence(self._context.node))
+
+    async def run(self) -> None:
+        """Look whenever the store's copy changes, and twice a second while there is something to do."""
+        mine = {keys.session(self._context.node), keys.fence(self._context.node)}
+        unsubscribe = self._context.views.cache.subscribe(
+            lambda changed: self._changed.set() if changed & mine else None
+        )
+        try:
+            while True:
+                self._changed.clear()
+                waiting = await self.step()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK if waiting else None):
+                        await self._changed.wait()
+        finally:
+            unsubscribe()
+
+    async def step(self) -> bool:
+        """One look; whether to look again soon."""
+        context = self._context
+        if not (self.lost or self.fenced):
+            context.bearing.empty = False
+            return False
+        context.bearing.empty = await context.empty()
+        if not context.bearing.empty:
+            return True
+        if self.lost:
+            log.warning("node %s was fenced, and nothing is left on it: beginning anew", context.node)
+            context.begin_anew()
+            return True
+        try:
+            await self._show()
+        except StoreError as error:
+            log.info("return: %s", error)
+        return True
+
+    async def _show(self) -> None:
+        """Say, once in a session, that nothing is left here."""
+        context = self._context
+        key = keys.returned(context.node)
+        known = context.views.record(key, ReturnRecord)
+        if known is not None and known.session == context.session:
+            return
+        record = ReturnRecord(
+            session=context.session,
+            boot_id=context.boot_id,
+            machine_id=context.machine_id,
+            at=context.clock.wall(),
+        )
+        result = await context.writer.commit(
+            compares={key: context.views.cache.revision_of(key)},
+            puts={key: dump(record)},
+            guards=(keys.SCHEMA, keys.session(context.node)),
+        )
+        if not conflicts(result):
+            log.info("node %s has shown that nothing is left on it", context.node)
