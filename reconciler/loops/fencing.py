@@ -1,7 +1,7 @@
 """The master's fencing: drives each node's, step by step, and settles its return.
 
 No decisions here: planning/fencing.py says what the next step is. Invariant: each step is recorded before
-the next is taken, under the epoch that is held: the next master goes on wherever this one ends (SAFETY 12, 15).
+the next is taken, under the epoch that is held: the next master goes on where this one ends (SAFETY 12, 15).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.loops.assembly import Node as Loops
@@ -27,6 +27,7 @@ from reconciler.planning.schema import KNOWN_SCHEMAS
 from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.planning.timers import Timers
 from reconciler.ports.disks import DiskBackend
+from reconciler.ports.fencer import Fencer
 from reconciler.resources import keys
 from reconciler.resources.errors import InvalidInput, StoreError
 from reconciler.resources.infrastructure import StoragePoolSpec
@@ -70,9 +71,17 @@ class SimCluster:
     """`names` are the hosts in the order of the hierarchy; `parse` reads manifests as the daemon does."""
 
     def __init__(
-        self, world: World, names: tuple[str, ...], parse: ParseFile, *, timers: Timers | None = None
+        self,
+        world: World,
+        names: tuple[str, ...],
+        parse: ParseFile,
+        *,
+        timers: Timers | None = None,
+        fencers: Callable[[NodePorts], Sequence[Fencer]] = lambda ports: (),
     ) -> None:
+        """`fencers`: those of each run of a daemon; without any, nobody is ever fenced."""
         self.world = world
+        self._fencers = fencers
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
         """Told of each `save`, before it happens."""
@@ -127,6 +136,12 @@ class SimCluster:
         directory.hint()
 
     async def _program(self, ports: NodePorts) -> None:
+        """One life of the daemon; a session that a fence has ended is followed by another."""
+        while await self._run(ports):
+            pass
+
+    async def _run(self, ports: NodePorts) -> bool:
+        """Whether to begin anew."""
         host = self.hosts[ports.name]
         host.running, host.refused = None, ""
         host.directory = _opened_again(host.directory)
@@ -138,20 +153,27 @@ class SimCluster:
         except InvalidInput as error:
             host.refused = str(error)
             ports.log(f"does not start: {error.message}")
-            return
+            return False
         frozen = doubt(host.seen, begun.seen)
         if frozen:
             ports.log(f"frozen: {frozen}")
         cache = StoreCache(ports.store)
         await patiently(lambda: cache.step(0.0), "reading the store")
-        loops = host.running = self._assemble(ports, host, identity, begun, cache, frozen)
+        over = asyncio.Event()
+        loops = host.running = self._assemble(ports, host, identity, begun, cache, frozen, over)
         supervisor = Supervisor(ports.clock, ports.ids)
         supervisor.start({**loops.loops(), **_beside(host, loops)})
-        await self._until_stopped(loops, supervisor)
+        await self._until_stopped(loops, supervisor, over)
+        return over.is_set()
 
     def _entry(self, ports: NodePorts, host: Host) -> Entry:
         return Entry(
-            host=HostIdentity(node=ports.name, boot_id=ports.boot_id, machine_id=f"machine-{ports.name}"),
+            host=HostIdentity(
+                node=ports.name,
+                boot_id=ports.boot_id,
+                machine_id=f"machine-{ports.name}",
+                addresses=(ports.address,),
+            ),
             member=self._member(ports.name, host),
             cluster="sim",
             alone=False,
@@ -167,7 +189,14 @@ class SimCluster:
         )
 
     def _assemble(
-        self, ports: NodePorts, host: Host, entry: Entry, begun: Begun, cache: StoreCache, frozen: str
+        self,
+        ports: NodePorts,
+        host: Host,
+        entry: Entry,
+        begun: Begun,
+        cache: StoreCache,
+        frozen: str,
+        over: asyncio.Event,
     ) -> Loops:
         shelf = ports.memory.setdefault("guests", MemoryShelf())
         controller = DummyController(
@@ -190,21 +219,27 @@ class SimCluster:
             facts=NodeFacts(version=host.release.version, address=ports.address, cpus=16, memory=64 * GIB),
             health=lambda: NodeHealth(store=cache.healthy),
             timers=self._timers,
+            fencers=self._fencers(ports),
+            begin_anew=over.set,
         )
         writer = Writer(ports.store, cache, ports.ids)
         return assemble(outside, begun, cache, writer, lambda: frozen)
 
     @staticmethod
-    async def _until_stopped(loops: Loops, supervisor: Supervisor) -> None:
-        """Until SIGTERM; then the clean end of a daemon."""
+    async def _until_stopped(loops: Loops, supervisor: Supervisor, over: asyncio.Event) -> None:
+        """Until SIGTERM, then the clean end of a daemon; or until the session is over, and nothing is left
+        to end cleanly."""
         try:
-            await asyncio.Event().wait()
-        finally:
+            await over.wait()
+            await supervisor.stop()
+            return
+        except asyncio.CancelledError:
             await supervisor.stop()
             with contextlib.suppress(StoreError):
                 await loops.events.flush()
             with contextlib.suppress(StoreError):
                 await loops.membership.say_goodbye()
+            raise
 
 
 def _opened_again(before: MemoryManifestDirectory) -> MemoryManifestDirectory:
