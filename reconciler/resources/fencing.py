@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import ip_address
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 
 class FenceMethod(StrEnum):
@@ -202,9 +202,19 @@ class ReturnRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FencingTimeOuts:
+    """Seconds for one attempt. Monitors need up to 12 s for a command while one of them is newly dead."""
+
+    ceph_blocklist: float = 30.0
+    agent: float = 60.0
+    watchdog: float = 10.0
+    manual: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FencingPolicy:
     """The cluster's setting `fencing`. `methods` are tried in this order: a later one begins once every
-    earlier one that applies has failed; it has `time_outs[METHOD]` seconds. No method: nobody is fenced."""
+    earlier one that applies has failed. No method: nobody is fenced."""
 
     methods: tuple[FenceMethod, ...] = (
         FenceMethod.CEPH_BLOCKLIST,
@@ -212,20 +222,21 @@ class FencingPolicy:
         FenceMethod.WATCHDOG,
         FenceMethod.MANUAL,
     )
-    time_outs: Mapping[str, float] = field(default_factory=dict)
+    time_outs: FencingTimeOuts = field(default_factory=FencingTimeOuts)
 
     def time_out(self, method: FenceMethod) -> float:
         """Seconds for one attempt."""
-        return self.time_outs.get(method.value, TIME_OUTS[method])
-
-
-TIME_OUTS: Mapping[FenceMethod, float] = {
-    FenceMethod.CEPH_BLOCKLIST: 30.0,
-    FenceMethod.AGENT: 60.0,
-    FenceMethod.WATCHDOG: 10.0,
-    FenceMethod.MANUAL: 5.0,
-}
-"""Unless the policy says otherwise. Monitors need up to 12 s for a command while one is newly dead."""
+        match method:
+            case FenceMethod.CEPH_BLOCKLIST:
+                return self.time_outs.ceph_blocklist
+            case FenceMethod.AGENT:
+                return self.time_outs.agent
+            case FenceMethod.WATCHDOG:
+                return self.time_outs.watchdog
+            case FenceMethod.MANUAL:
+                return self.time_outs.manual
+            case _:
+                assert_never(method)
 
 
 def host_entry(address: str) -> str:

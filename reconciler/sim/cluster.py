@@ -22,6 +22,7 @@ from reconciler.loops.session import Begun, Entry, HostIdentity, begin, patientl
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Life, Supervisor
 from reconciler.loops.writer import Writer
+from reconciler.planning.homecoming import LastRun, may_let_itself_in
 from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.schema import KNOWN_SCHEMAS
 from reconciler.planning.store_memory import Seen, doubt, most
@@ -63,6 +64,7 @@ class Host:
     bases: MemoryBaseStore = field(default_factory=MemoryBaseStore)
     status: MemoryStatusSink = field(default_factory=MemoryStatusSink)
     seen: Seen | None = None
+    last_run: LastRun | None = None
     running: Loops | None = None
     refused: str = ""
 
@@ -78,10 +80,13 @@ class SimCluster:
         *,
         timers: Timers | None = None,
         fencers: Callable[[NodePorts], Sequence[Fencer]] = lambda ports: (),
+        let_in: Callable[[str], None] = lambda address: None,
     ) -> None:
-        """`fencers`: those of each run of a daemon; without any, nobody is ever fenced."""
+        """`fencers`: those of each run of a daemon; without any, nobody is ever fenced. `let_in`: a host
+        takes its own address off the blocklists."""
         self.world = world
         self._fencers = fencers
+        self._let_in = let_in
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
         """Told of each `save`, before it happens."""
@@ -146,6 +151,10 @@ class SimCluster:
         host.running, host.refused = None, ""
         host.directory = _opened_again(host.directory)
         identity = self._entry(ports, host)
+        now = LastRun(boot_id=ports.boot_id, machine_id=identity.host.machine_id)
+        if not may_let_itself_in(host.last_run, now, bool(self.guests(ports.name))):
+            self._let_in(ports.address)
+        host.last_run = now
         try:
             begun = await patiently(
                 lambda: begin(ports.store, identity, ports.clock, ports.ids), "beginning a session"

@@ -61,6 +61,8 @@ def plain(value: Any) -> Any:
     """A dataclass default as it would be written in JSON; empty things are all alike."""
     if dataclasses.is_dataclass(value) or value in ((), {}):
         return "empty"
+    if isinstance(value, tuple):
+        return [plain(each) for each in value]
     return value.value if isinstance(value, StrEnum) else value
 
 

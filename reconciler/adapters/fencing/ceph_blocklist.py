@@ -24,6 +24,7 @@ from reconciler.resources.fencing import (
     FenceOrder,
     Proof,
     canonical,
+    host_entry,
 )
 
 _LOOK = 0.1
@@ -115,6 +116,11 @@ class CephBlocklistFencer:
             await self._see(single, deadline)
         await guard()
         await self._take((*hosts, *(single if clients else ())), deadline)
+
+    async def let_in(self, addresses: Iterable[str], *, timeout: float) -> None:
+        """Remove the whole-host entries of this host's own addresses: works while it is blocklisted. Only for
+        a host that `planning.homecoming` lets do so. Raises FenceFailed."""
+        await self._take(map(host_entry, addresses), time.monotonic() + timeout)
 
     async def close(self) -> None:
         """See Fencer."""
