@@ -373,7 +373,7 @@ class Agent:
         observed, unknown = await self._with_clients(observed, unknown, claim, state)
         if isinstance(observed, Observed):
             state.last = observed
-        lost = not context.writer.holds(keys.session(context.node))
+        lost = views.session_over(context.node, context.session)
         view = VmView(
             name=name,
             node=context.node,

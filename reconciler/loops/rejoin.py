@@ -54,7 +54,7 @@ class Rejoin:
     @property
     def lost(self) -> bool:
         """Whether this session was ended by a fence intent (or by another daemon's start)."""
-        return not self._context.writer.holds(keys.session(self._context.node))
+        return self._context.views.session_over(self._context.node, self._context.session)
 
     @property
     def fenced(self) -> bool:

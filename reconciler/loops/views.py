@@ -16,7 +16,7 @@ from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import ClusterSpec, ImageSpec, NodeSpec, Power, StoragePoolSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
-from reconciler.resources.records import Binding, Claim, Epoch, Intent, SpecRecord, load
+from reconciler.resources.records import Binding, Claim, Epoch, Intent, Session, SpecRecord, load
 from reconciler.resources.status import VmNodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -112,6 +112,12 @@ class Views:
 
     def node_status(self, name: str) -> VmNodeStatus | None:
         return self.record(keys.node_status(Kind.VIRTUAL_MACHINE, name), VmNodeStatus)
+
+    def session_over(self, node: str, session: int) -> bool:
+        """Whether the store says that a later session of the node has begun, or a fence has ended this one.
+        A store that shows less, or nothing, says no such thing (SAFETY rule 3)."""
+        known = self.record(keys.session(node), Session)
+        return known is not None and known.session > session
 
     def epoch(self) -> Epoch | None:
         """Who was the last to become master."""

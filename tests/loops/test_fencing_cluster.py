@@ -229,6 +229,34 @@ def test_the_master_dies_after_any_step_and_the_next_one_finishes(world: World, 
     assert site.record(master) is None, "its host was alive all the time"
 
 
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_the_master_freezes_after_any_step_and_wakes_up_when_the_next_one_is_done(
+    world: World, cut: int
+) -> None:
+    site = Site(world, 5)
+    victim, master = site.victim(), site.master()
+    frozen: list[str] = []
+
+    def strike() -> None:
+        if site.progress + len(site.blocklist.log) >= cut and not frozen:
+            frozen.append(master)
+            world.at(world.now, world.node(master).pause)
+
+    world.always(strike)
+    world.node(victim).power_off()
+    world.run_until(lambda: not site.on(victim) and bool(frozen), 120.0)
+    world.run_for(10.0)
+    world.node(master).resume()
+    world.run_for(10.0)
+    assert site.blocklist.bars(f"{world.node(victim).address}:0/99"), "nothing that it sent late uncovers it"
+    world.run_until(lambda: site.record(master) is None, 60.0, "if it was fenced, it is back")
+    world.run_for(10.0)
+    assert site.settled()
+    record = site.record(victim)
+    assert record is not None
+    assert record.released
+
+
 def test_each_step_of_a_fencing_is_in_the_hands_of_a_new_master(world: World) -> None:
     """Masters die one after the other, one for each write."""
     site = Site(world, 5)

@@ -206,6 +206,20 @@ def test_a_fenced_node_starts_nothing() -> None:
     assert decide(view(memory=READY, fenced=True)).step is Step.WAIT
 
 
+def test_a_fenced_node_ends_its_guests_at_once_and_without_asking_them() -> None:
+    found = decide(view(observed=domain(), claim=MINE, fenced=True))
+    assert (found.step, found.message) == (Step.DESTROY, "this node was fenced")
+    found = decide(view(observed=domain(), claim=MINE, fenced=True, lost=True))
+    assert found.step is Step.DESTROY
+
+
+def test_a_fenced_node_whose_session_is_over_leaves_its_claims_to_the_master() -> None:
+    assert decide(view(claim=MINE, fenced=True)).step is Step.RELEASE
+    found = decide(view(claim=MINE, fenced=True, lost=True))
+    assert found.step is Step.WAIT
+    assert "fenced" in found.message
+
+
 def test_a_purge_happens_under_a_claim_and_once() -> None:
     deleting = view(desired=DELETED, purge=True)
     assert decide(deleting).step is Step.CLAIM
