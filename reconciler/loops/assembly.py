@@ -150,8 +150,7 @@ def assemble(
     rejoin = _rejoin(ports, begun, views, writer, membership, agent)
 
     def problems() -> tuple[str, ...]:
-        fenced = "this node was fenced" if rejoin.lost or rejoin.fenced else ""
-        return tuple(why for why in (frozen(), fenced) if why)
+        return tuple(why for why in (frozen(), rejoin.barred) if why)
 
     run_master = partial(_run_master, ports, views, writer, events, membership, schema)
     elector = Elector(

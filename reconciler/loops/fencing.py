@@ -181,7 +181,7 @@ class Fencing:
         context = self._context
         before = facts.session or Session(session=0, boot_id="", machine_id="", started="")
         session = replace(before, session=before.session + 1)
-        fsids = [fencer.fsid for fencer in facts.fencers if fencer.fsid]
+        fsids = [fencer.fsid for fencer in facts.fencers if fencer.fsid and not fencer.unready]
         record = intent_record(step, facts.node, context.ids.uuid(), session, fsids, self._stamp())
         await self._writes.intend(record, session)
         self._say(record, "FencingBegun", f"{record.incident}: {step.reason}", EventType.WARNING)

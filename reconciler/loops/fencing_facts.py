@@ -146,15 +146,14 @@ class FactReader:
         lift what they once entered."""
         methods = self._given.policy().methods
         chosen = [f for method in methods for f in self._given.fencers if f.method is method]
-        return tuple(
-            FencerInfo(
-                id=fencer.id,
-                method=fencer.method,
-                fsid=fencer.fsid,
-                unready=fencer.unready(order) if order is not None else "",
-            )
-            for fencer in chosen
-        )
+        retired = [f for f in self._given.fencers if f.fsid and f.method not in methods]
+        infos = [self._info(fencer, fencer.unready(order) if order is not None else "") for fencer in chosen]
+        infos += [self._info(fencer, "it is not among the cluster's `fencing.methods`") for fencer in retired]
+        return tuple(infos)
+
+    @staticmethod
+    def _info(fencer: Fencer, unready: str) -> FencerInfo:
+        return FencerInfo(id=fencer.id, method=fencer.method, fsid=fencer.fsid, unready=unready)
 
 
 def _with(facts: FenceFacts, *, verdict: Verdict | None, fencers: tuple[FencerInfo, ...]) -> FenceFacts:

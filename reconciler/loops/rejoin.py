@@ -61,6 +61,17 @@ class Rejoin:
         """Whether a fencing of this node is recorded."""
         return self._context.views.exists(keys.fence(self._context.node))
 
+    @property
+    def barred(self) -> str:
+        """Why this node must not be master: it would have to fence itself. Once it has shown that nothing is
+        left on it, it may be - two fenced nodes and a dead one must not be without a master for ever."""
+        if self.lost:
+            return "this node was fenced"
+        shown = self._context.views.record(keys.returned(self._context.node), ReturnRecord)
+        if self.fenced and (shown is None or shown.session != self._context.session):
+            return "this node was fenced, and has not shown yet that nothing is left on it"
+        return ""
+
     async def run(self) -> None:
         """Look whenever the store's copy changes, and twice a second while there is something to do."""
         mine = {keys.session(self._context.node), keys.fence(self._context.node)}

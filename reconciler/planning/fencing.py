@@ -208,6 +208,9 @@ def _proceed(facts: FenceFacts, record: FenceRecord) -> NextStep:
         elif not proof.unlocked:
             images = tuple(sorted(images_on(ceph.fsid, facts.claims.values(), facts.pools)))
             return BreakLocks(fencer=ceph.id, fsid=ceph.fsid, order=_with_images(order, images))
+    if _settled(facts, record) and facts.session is not None and facts.session.boot_id in facts.alive:
+        # To cut it off now would cut off a node that has ended everything, perhaps the very master.
+        return Wait(reasons=(f"{record.node} is back, and empties its claims itself", *reasons))
     step = _seek_proof(facts, record, order, reasons)
     if step is not None:
         return step
@@ -313,6 +316,10 @@ def _return(facts: FenceFacts, record: FenceRecord) -> NextStep:
             reasons.append(_resting(record, ceph))
             continue
         return Lift(fencer=ceph.id, fsid=ceph.fsid, order=order, clients=fresh)
+    known = {fencer.fsid for fencer in facts.fencers}
+    for proof in record.blocklisted:
+        if not proof.lifted and proof.fsid not in known:
+            reasons.append(f"no fencer of the Ceph cluster {proof.fsid} is configured, to let it in again")
     if reasons:
         return Wait(reasons=tuple(reasons))
     return Clear() if settled else Wait(reasons=(f"{record.node} may reach the storage, and begins anew",))

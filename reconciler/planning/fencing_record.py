@@ -23,6 +23,7 @@ from reconciler.resources.fencing import (
     StepName,
     WatchdogExpired,
     canonical,
+    is_address,
     is_client,
 )
 from reconciler.resources.records import Claim, ClaimPhase, Session
@@ -55,7 +56,7 @@ def intent_record(
         boot_id=session.boot_id,
         machine_id=session.machine_id,
         began=stamp.at,
-        addresses=tuple(sorted(set(session.addresses))),
+        addresses=tuple(sorted({address for address in session.addresses if is_address(address)})),
         entries=tuple(sorted({canonical(client) for client in session.clients if is_client(client)})),
         fsids=tuple(sorted(set(fsids))),
     )

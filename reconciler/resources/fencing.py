@@ -254,6 +254,15 @@ def client_host(client: str) -> str:
     return str(ip_address(host.strip("[]")))
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an IP address: a blocklist knows no names."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_client(client: str) -> bool:
     """Whether it is the address of a Ceph client (and not pid:N:STARTTIME, say)."""
     try:

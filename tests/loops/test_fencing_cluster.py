@@ -4,16 +4,17 @@ happens to the masters meanwhile."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.resources import keys
 from reconciler.resources.domains import PauseReason
-from reconciler.resources.fencing import FenceRecord, StepName
+from reconciler.resources.fencing import Blocklisted, FenceRecord, StepName
 from reconciler.resources.manifest import ParsedFile, parse_manifest
-from reconciler.resources.records import Claim, load
-from reconciler.resources.transactions import Committed, Txn, TxnResult
+from reconciler.resources.records import Claim, Session, dump, load
+from reconciler.resources.transactions import Committed, Compare, Put, Txn, TxnResult
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.dummy_guests import Life
 from reconciler.sim.fencer import SimBlocklist, SimCephFencer, SimPowerFencer
@@ -395,20 +396,53 @@ def test_a_power_switch_is_the_next_layer_when_blocklisting_does_not_work(world:
 
 
 def test_two_fenced_nodes_come_back_to_a_cluster_whose_third_is_dead(world: World) -> None:
-    """Nobody but themselves could let them in (rule 15)."""
+    """Nobody but themselves could let them in, and be master (rule 15)."""
     site = Site(world, 3)
     world.node("r3").power_off()
     world.run_until(lambda: site.settled() and not site.on("r3"), 60.0)
     world.run_for(5.0)
-    world.node("r2").power_off()
-    world.run_for(5.0)
-    site.blocklist.add(f"{world.node('r2').address}:0/0", 10.0**9)
-    world.node("r1").power_off()
-    world.run_for(5.0)
+    for name in ("r2", "r1"):
+        world.node(name).power_off()
+        world.run_for(5.0)
+    _pretend_fenced(site, "r2")
+    assert site.record("r2") is not None
+    assert site.record("r3") is not None
     world.node("r3").power_on()
     world.node("r2").power_on()
     world.run_until(lambda: site.settled() and not site.on("r1"), 120.0)
     assert site.record("r3") is None
+    assert site.record("r2") is None
+
+
+def _pretend_fenced(site: Site, node: str) -> None:
+    """What a master would have left that wrote the intent, blocklisted the host, and died."""
+    like, raw = site.record("r3"), site.stored(keys.session(node))
+    assert like is not None
+    assert raw is not None
+    session = load(Session, raw)
+    session = replace(session, session=session.session + 1)
+    address = site.world.node(node).address
+    proof = Blocklisted(fsid="ceph", entries=(f"{address}:0/0",))
+    record = replace(
+        like,
+        node=node,
+        id="another",
+        session=session.session,
+        boot_id=session.boot_id,
+        machine_id=session.machine_id,
+        addresses=(address,),
+        blocklisted=(proof,),
+        released="",
+        vms=(),
+    )
+    puts = (
+        Put(key=keys.fence(node), value=dump(record)),
+        Put(key=keys.session(node), value=dump(session)),
+    )
+    epoch = site.world.storage.cluster.get([keys.EPOCH])[keys.EPOCH].revision
+    compares = (Compare(key=keys.EPOCH, revision=epoch),)
+    site.world.storage.cluster.apply(Txn(id="fenced-by-hand", compares=compares, puts=puts))
+    site.blocklist.add(f"{address}:0/0", 10.0**9)
 
 
 def test_all_hosts_are_power_cycled_at_once_and_every_vm_runs_again_once(world: World) -> None:

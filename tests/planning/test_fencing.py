@@ -227,6 +227,13 @@ def test_an_address_that_another_node_uses_too_is_never_closed() -> None:
     assert "ceph-a: 10.0.0.3 is also r1's" in waiting.reasons
 
 
+def test_what_is_no_address_is_not_taken_for_one() -> None:
+    intend = Intend(cause=FenceCause.SILENT, reason="silent")
+    odd = replace(SESSION, addresses=("r3.example", "10.0.0.3"), clients=("pid:1:2", "v1:10.0.0.3:0/1"))
+    record = intent_record(intend, "r3", "id-1", odd, (A,), NOW)
+    assert (record.addresses, record.entries) == (("10.0.0.3",), ("10.0.0.3:0/1",))
+
+
 def test_without_any_address_nothing_is_taken_for_fenced() -> None:
     record = replace(begun(), addresses=(), entries=())
     waiting = next_step(facts(record, claims={"web": claim(clients=())}, fencers=(CEPH_A,)))
@@ -376,6 +383,23 @@ def test_what_was_shown_in_an_earlier_session_does_not_settle_a_return() -> None
     known = back("boot-2")
     known["back"] = ReturnRecord(session=4, boot_id="boot-2", machine_id="machine-3")
     assert isinstance(next_step(facts(at_rest(), **known)), Wait)
+
+
+def test_a_node_that_is_back_and_empty_is_not_cut_off_again_and_one_that_dies_again_is() -> None:
+    files = {"web": claim("0123456789abcdef/77", clients=())}
+    known = {**back("boot-1"), "claims": files}
+    waiting = next_step(facts(begun(), **known))
+    assert waiting == Wait(reasons=("r3 is back, and empties its claims itself",))
+    assert next_step(facts(begun(), **{**known, "claims": {}})) == Finish()
+    assert isinstance(next_step(facts(begun(), **{**known, "alive": frozenset()})), Fence)
+
+
+def test_a_record_is_not_cleared_while_nobody_can_let_the_node_in_again() -> None:
+    waiting = next_step(facts(at_rest(), fencers=(AGENT,), **back("boot-2")))
+    assert isinstance(waiting, Wait)
+    assert f"no fencer of the Ceph cluster {A} is configured" in waiting.reasons[0]
+    retired = replace(CEPH_A, unready="it is not among the cluster's `fencing.methods`")
+    assert isinstance(next_step(facts(at_rest(), fencers=(AGENT, retired), **back("boot-2"))), Lift)
 
 
 def test_a_reboot_is_the_proof_that_nobody_else_could_give() -> None:
