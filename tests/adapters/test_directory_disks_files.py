@@ -252,13 +252,16 @@ class TestHalfMadeFiles:
     async def test_an_import_killed_half_way_leaves_no_image(self, pool: Path, tmp_path: Path) -> None:
         source = data(tmp_path / "origin.raw", 256 * MIB)
         program = (
-            "import asyncio, sys\n"
+            "import asyncio, sys, time\n"
             "from pathlib import Path\n"
             "from reconciler.adapters.directory_disks import DirectoryBackend\n"
             "from reconciler.resources.images import CopyOf\n"
             "backend = DirectoryBackend(Path(sys.argv[1]))\n"
+            "def half_way(done):\n"
+            "    print(done, flush=True)\n"
+            "    time.sleep(60)  # a slow test would otherwise find the import done\n"
             "asyncio.run(backend.create('a', CopyOf(path=sys.argv[2]), format=None, operation='import',\n"
-            "    progress=lambda done: print(done, flush=True)))\n"
+            "    progress=half_way))\n"
         )
         with subprocess.Popen(
             [sys.executable, "-c", program, str(pool), str(source)], stdout=subprocess.PIPE
