@@ -13,6 +13,8 @@ from collections.abc import Mapping
 
 from reconciler.domainxml.draft import Draft
 from reconciler.domainxml.elements import child, children, drop, ensure, fill, put, section
+from reconciler.domainxml.parse import DomainXmlInvalid, parse
+from reconciler.domainxml.sources import put_nvram
 from reconciler.resources.virtualmachine import Boot, Firmware, VirtualMachineSpec
 
 _DEFAULT_MACHINE = VirtualMachineSpec.__dataclass_fields__["machine"].default
@@ -98,11 +100,28 @@ def _family(machine: str) -> str:
     return re.sub(r"-[0-9][0-9.]*$", "", machine)
 
 
+def sets_up_uefi(spec: VirtualMachineSpec) -> bool:
+    """Whether vcl chooses the guest's UEFI firmware. False when it has none, or the user's own XML brings it
+    along; also for XML that cannot be read, which is refused later."""
+    if spec.firmware is not Firmware.UEFI:
+        return False
+    try:
+        return spec.domain_xml is None or not _brings_uefi(parse(spec.domain_xml).root)
+    except DomainXmlInvalid:
+        return False
+
+
+def _brings_uefi(root: ET.Element) -> bool:
+    os, loader = child(root, "os"), child(root, "os", "loader")
+    return os is not None and (
+        os.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash")
+    )
+
+
 def _set_uefi(draft: Draft) -> None:
     """Explicit paths, so that every node uses what the profile says; the user's own UEFI set-up stays."""
     os = section(draft.root, "os")
-    loader = child(os, "loader")
-    if os.get("firmware") == "efi" or (loader is not None and loader.get("type") == "pflash"):
+    if _brings_uefi(draft.root):
         return
     if draft.host.uefi is None:
         raise draft.refuse(
@@ -115,10 +134,14 @@ def _set_uefi(draft: Draft) -> None:
     drop(os, "loader", "nvram", "bios")
     code = put(os, "loader", uefi.loader)
     code.attrib.update({"readonly": "yes", "type": "pflash"})
+    if uefi.format != "raw":
+        code.attrib["format"] = uefi.format
+    if draft.request.nvram is not None:
+        put_nvram(os, draft.request.nvram, code_format=uefi.format)
+        return
     variables = put(os, "nvram", "")
     variables.attrib["template"] = uefi.nvram_template
     if uefi.format != "raw":
-        code.attrib["format"] = uefi.format
         variables.attrib["format"] = uefi.format
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import posixpath
 import xml.etree.ElementTree as ET
 
-from reconciler.domainxml.elements import add, child, drop, ensure
+from reconciler.domainxml.elements import add, child, drop, ensure, put
+from reconciler.resources.domains import AttachedDisk
 from reconciler.resources.images import RBD, RbdAccess
 
 
@@ -43,16 +44,46 @@ def put_rbd(disk: ET.Element, path: str, access: RbdAccess) -> None:
     source = _renew(disk)
     disk.attrib["type"] = "network"
     _no_passthrough(disk)
+    _reach(source, path, access)
+    auth = _auth(access)
+    if auth is not None:
+        disk.insert(list(disk).index(source), auth)
+
+
+def put_nvram(os: ET.Element, image: AttachedDisk, *, code_format: str) -> None:
+    """UEFI variables that are an image in a pool: there before the guest starts, so without a template.
+    The format is said only where it is not all raw: libvirt 9.0 has no such attribute."""
+    variables = put(os, "nvram", "")
+    if not image.format.value == code_format == "raw":
+        variables.attrib["format"] = image.format.value
+    if image.access is None:
+        variables.text = image.path
+        return
+    variables.text = None
+    variables.attrib["type"] = "network"
+    source = add(variables, "source", {})
+    _reach(source, image.path, image.access)
+    auth = _auth(image.access)
+    if auth is not None:
+        source.append(auth)
+
+
+def _reach(source: ET.Element, path: str, access: RbdAccess) -> None:
     source.attrib.update({"protocol": "rbd", "name": path.removeprefix(RBD)})
     for monitor in access.monitors:
         name, _, port = monitor.rpartition(":")
         add(source, "host", {"name": name.strip("[]"), "port": port})
     if access.config:
         add(source, "config", {"file": access.config})
-    if access.secret:
-        auth = ET.Element("auth", {"username": access.user})
-        add(auth, "secret", {"type": "ceph", "uuid": access.secret})
-        disk.insert(list(disk).index(source), auth)
+
+
+def _auth(access: RbdAccess) -> ET.Element | None:
+    """None where the storage asks for no key."""
+    if not access.secret:
+        return None
+    auth = ET.Element("auth", {"username": access.user})
+    add(auth, "secret", {"type": "ceph", "uuid": access.secret})
+    return auth
 
 
 def _renew(disk: ET.Element) -> ET.Element:

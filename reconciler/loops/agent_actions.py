@@ -16,7 +16,6 @@ from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.writer import conflicts
-from reconciler.planning.disks import writable_names
 from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, never_ran
 from reconciler.ports.controller import ResourceController
 from reconciler.resources import keys
@@ -178,8 +177,7 @@ class Actions:
         cache = context.views.cache
         prepared = job.state.memory.prepared
         purging = prepared is None
-        default = context.views.cluster_spec().default_pool
-        held = writable_names(job.vm, job.name, default) if prepared is None else prepared.identities
+        held = self._disks.names(job.vm, job.name) if prepared is None else prepared.identities
         former = views.claim.former_clients if views.claim is not None else ()
         binding = keys.binding(job.name)
         claim = Claim(

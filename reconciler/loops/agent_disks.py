@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.loops.agent_state import NodeContext
 from reconciler.planning.disks import (
@@ -14,6 +14,7 @@ from reconciler.planning.disks import (
     Template,
     Use,
     name_key,
+    nvram_disk,
     plan_disk,
     pool_of,
     require_pool,
@@ -30,7 +31,7 @@ from reconciler.resources.infrastructure import ImageSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Pin, SpecRecord, VolumeRecord, dump
 from reconciler.resources.status import DiskStatus
-from reconciler.resources.virtualmachine import Disk, VirtualMachineSpec
+from reconciler.resources.virtualmachine import Disk, DiskSource, VirtualMachineSpec
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,8 @@ class DiskWork:
         Raises DiskError, StartFailed, ControllerError.
         """
         name, generation = record.metadata.name, record.metadata.generation
-        planned = [await self._plan(record, disk) for disk in vm.disks]
-        default = self._context.views.cluster_spec().default_pool
-        identities = set(writable_names(vm, name, default))
+        planned = await self._plans(record, vm)
+        identities = set(self.names(vm, name))
         missing = tuple(p.disk.name for p in planned if not isinstance(p.action, Use))
         for item in planned:
             if isinstance(item.action, Make):
@@ -89,8 +89,7 @@ class DiskWork:
         self, record: SpecRecord, vm: VirtualMachineSpec, progress: Callable[[float], None]
     ) -> None:
         """Make and grow what `look` found missing; long. The caller holds the claim. Raises DiskError."""
-        work = [await self._plan(record, disk) for disk in vm.disks]
-        work = [item for item in work if not isinstance(item.action, Use)]
+        work = [item for item in await self._plans(record, vm) if not isinstance(item.action, Use)]
         for index, item in enumerate(work):
 
             def share(done: float, index: int = index) -> None:
@@ -101,7 +100,7 @@ class DiskWork:
     async def record_volumes(self, record: SpecRecord, vm: VirtualMachineSpec) -> Mapping[str, bytes]:
         """The store records that say these images exist (SAFETY rule 18), for those that changed."""
         puts: dict[str, bytes] = {}
-        for disk in vm.disks:
+        for disk in self._all(vm):
             pool, image = self._place(record.metadata.name, disk)
             info = await self._backend(pool).inspect(image, timeout=self._context.deadlines.disk)
             key = keys.volume(pool, image)
@@ -125,7 +124,7 @@ class DiskWork:
     async def trash(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[str, ...]:
         """Put the VM's writable images aside; the `volume/` keys that go with them. Raises DiskError."""
         gone = []
-        for disk in vm.disks:
+        for disk in self._all(vm):
             if disk.read_only:
                 continue
             pool, image = self._place(record.metadata.name, disk)
@@ -136,7 +135,7 @@ class DiskWork:
     async def holders(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[str, ...]:
         """Who else has the VM's writable images open, for an error message: 'IMAGE by WHO', sorted."""
         found = []
-        for disk in vm.disks:
+        for disk in self._all(vm):
             if disk.read_only:
                 continue
             pool, image = self._place(record.metadata.name, disk)
@@ -147,7 +146,7 @@ class DiskWork:
     async def on_network(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[DiskStatus, ...]:
         """The VM's disks on a network with who holds them, as they are now. Raises DiskError."""
         found, timeout = [], self._context.deadlines.guest
-        for disk in vm.disks:
+        for disk in self._all(vm):
             pool, image = self._place(record.metadata.name, disk)
             backend = self._backend(pool)
             if backend.network is None:
@@ -169,7 +168,25 @@ class DiskWork:
     def pools_of(self, vm: VirtualMachineSpec) -> dict[str, DiskBackend]:
         """The pools that the VM's disks are in. Raises PoolUnavailable for one that is not here."""
         default = self._context.views.cluster_spec().default_pool
-        return {pool: self._backend(pool) for pool in {pool_of(disk, default) for disk in vm.disks}}
+        return {pool: self._backend(pool) for pool in {pool_of(disk, default) for disk in self._all(vm)}}
+
+    def names(self, vm: VirtualMachineSpec, name: str) -> tuple[str, ...]:
+        """The keys that stand for the names of every image that the VM called `name` may write."""
+        return writable_names(self._all(vm), name, self._context.views.cluster_spec().default_pool)
+
+    def _all(self, vm: VirtualMachineSpec) -> tuple[Disk, ...]:
+        """The disks, and the UEFI variables where they are kept like one."""
+        default = self._context.views.cluster_spec().default_pool
+        variables = nvram_disk(vm, self._shared_pools(), default)
+        return (*vm.disks, variables) if variables is not None else vm.disks
+
+    def _shared_pools(self) -> frozenset[str]:
+        """Pools that every node sees."""
+        networked = {name for name, pool in self._context.pools.all().items() if pool.network is not None}
+        specs = self._context.pools.specs().items()
+        return frozenset(
+            networked | {name for name, spec in specs if spec.directory is not None and spec.directory.shared}
+        )
 
     def _place(self, vm: str, disk: Disk) -> tuple[str, str]:
         default = self._context.views.cluster_spec().default_pool
@@ -179,6 +196,17 @@ class DiskWork:
         pools = self._context.pools.all()
         require_pool(pool, pools)
         return pools[pool]
+
+    async def _plans(self, record: SpecRecord, vm: VirtualMachineSpec) -> list[_Planned]:
+        context = self._context
+        found = [await self._plan(record, disk) for disk in vm.disks]
+        host, variables = context.controllers[vm.controller].host, self._all(vm)[len(vm.disks) :]
+        if host is not None and variables:
+            facts = await host.facts(timeout=context.deadlines.act)
+            if facts.nvram_template:  # otherwise `render` says what is missing, or the controller has none
+                origin = DiskSource(import_path=facts.nvram_template)
+                found.append(await self._plan(record, replace(variables[0], source=origin)))
+        return found
 
     async def _plan(self, record: SpecRecord, disk: Disk) -> _Planned:
         pool, image = self._place(record.metadata.name, disk)
@@ -274,8 +302,9 @@ class DiskWork:
             node=context.node,
             generation=record.metadata.generation,
             spec=vm,
-            disks=tuple(_attached(item) for item in planned),
+            disks=tuple(_attached(item) for item in planned if item.disk in vm.disks),
             machine=pinned,
+            nvram=next((_attached(item) for item in planned if item.disk not in vm.disks), None),
         )
         controller = context.controllers[vm.controller]
         return await controller.lifecycle.render(request, timeout=context.deadlines.act)

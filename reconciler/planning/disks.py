@@ -5,15 +5,19 @@ Invariant (SAFETY rule 18): an image that was recorded once is never made again;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from reconciler.domainxml.machine import sets_up_uefi
 from reconciler.resources.errors import ImageMissing, PoolUnavailable
 from reconciler.resources.images import Blank, CloneOf, Content, CopyOf, ImageInfo
 from reconciler.resources.infrastructure import ImageSpec
 from reconciler.resources.quantity import format_bytes
 from reconciler.resources.records import VolumeRecord
 from reconciler.resources.virtualmachine import Disk, DiskFormat, VirtualMachineSpec
+
+NVRAM = "nvram"
+"""UEFI variables are a disk of this name, where they are in a pool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,17 +144,26 @@ def template_place(
     return (template.pool or default_pool, template.image or source.image)
 
 
+def nvram_disk(vm: VirtualMachineSpec, shared: Collection[str], default_pool: str) -> Disk | None:
+    """The UEFI variables as a disk beside the first one that the guest may write, when every node sees that
+    one's pool (`shared`): what is kept on a node dies with it. None when the controller keeps them."""
+    home = next((pool_of(disk, default_pool) for disk in vm.disks if not disk.read_only), default_pool)
+    if home not in shared or not sets_up_uefi(vm) or any(disk.name == NVRAM for disk in vm.disks):
+        return None
+    return Disk(name=NVRAM, pool=home)
+
+
 def name_key(pool: str, image: str) -> str:
     """The `disk/` key that stands for a name in a pool, held from before the image exists."""
     return f"name/{pool}/{image}"
 
 
-def writable_names(vm: VirtualMachineSpec, name: str, default_pool: str) -> tuple[str, ...]:
-    """The name keys of every disk that the VM may write, sorted."""
+def writable_names(disks: Iterable[Disk], name: str, default_pool: str) -> tuple[str, ...]:
+    """The name keys of those disks that the VM called `name` may write, sorted."""
     return tuple(
         sorted(
             name_key(pool_of(disk, default_pool), disk.image_name(name))
-            for disk in vm.disks
+            for disk in disks
             if not disk.read_only
         )
     )

@@ -66,6 +66,7 @@ class GuestKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
     """All that a controller needs to define one VM. `machine` is the pinned type, empty at first start.
+    `nvram`: its UEFI variables, when they are in a pool; else the controller keeps them on the node.
 
     The domain's UUID is `uid`. The four identity fields go into the domain's metadata (SAFETY rule 9).
     """
@@ -78,6 +79,7 @@ class StartRequest:
     spec: VirtualMachineSpec
     disks: tuple[AttachedDisk, ...] = ()
     machine: str = ""
+    nvram: AttachedDisk | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +150,12 @@ class GuestInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What the hypervisor says of this node: whole CPUs, memory in bytes."""
+    """What the hypervisor says of this node: whole CPUs, memory in bytes. `nvram_template`: the file that a
+    guest's UEFI variables start as; empty without UEFI."""
 
     cpus: int
     memory: int
     hypervisor: str
     architecture: str
     virtualization: str
+    nvram_template: str = ""

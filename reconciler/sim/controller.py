@@ -32,11 +32,12 @@ TIB = 1 << 40
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DummyOptions:
     """The section `controllers.dummy`. `memory` in bytes; `faults` by VM name or `*`; `persistent`: keep
-    the guests in the state directory, so that they outlive the daemon."""
+    the guests in the state directory, so that they outlive the daemon; `nvram_template`: as of libvirt."""
 
     cpus: int = 256
     memory: int = quantity("bytes", default=TIB)
     persistent: bool = True
+    nvram_template: str = ""
     faults: Mapping[str, GuestFaults] = field(default_factory=dict)
     unavailable: tuple[str, ...] = ()
     hang: tuple[str, ...] = ()
@@ -57,6 +58,7 @@ class DummyHost:
             hypervisor="dummy 1.0",
             architecture="x86_64",
             virtualization="dummy",
+            nvram_template=self._options.nvram_template,
         )
 
 

@@ -35,6 +35,7 @@ class DummyLifecycle:
         await self._hypervisor.gate("render", timeout)
         _check_xml(request)
         machine = request.machine or f"dummy-{request.spec.machine}-1.0"
+        nvram = (request.nvram,) if request.nvram is not None else ()
         document = {
             "cluster_uid": request.cluster_uid,
             "node": request.node,
@@ -49,7 +50,7 @@ class DummyLifecycle:
             uid=request.uid,
             document=json.dumps(document, sort_keys=True),
             machine=machine,
-            writable=tuple(disk.path for disk in request.disks if not disk.read_only),
+            writable=tuple(disk.path for disk in (*request.disks, *nvram) if not disk.read_only),
         )
 
     async def inventory(self, *, timeout: float) -> tuple[Observed, ...]:

@@ -49,7 +49,16 @@ def request_for() -> Callable[..., StartRequest]:
     def make(**fields: Any) -> StartRequest:
         own = {
             key: fields.pop(key)
-            for key in ("name", "uid", "node", "cluster_uid", "generation", "machine_pin", "attached")
+            for key in (
+                "name",
+                "uid",
+                "node",
+                "cluster_uid",
+                "generation",
+                "machine_pin",
+                "attached",
+                "variables",
+            )
             if key in fields
         }
         spec = VirtualMachineSpec(**({"cpu": Cpu(cores=2), "memory": 2 << 30} | fields))
@@ -66,6 +75,7 @@ def request_for() -> Callable[..., StartRequest]:
             spec=spec,
             disks=own.get("attached", attached),
             machine=own.get("machine_pin", ""),
+            nvram=own.get("variables"),
         )
 
     return make

@@ -11,7 +11,7 @@ from reconciler.domainxml.parse import parse
 from reconciler.domainxml.read import describe_xml
 from reconciler.resources.domains import AttachedDisk, Definition
 from reconciler.resources.images import RbdAccess
-from reconciler.resources.virtualmachine import Disk, DiskFormat
+from reconciler.resources.virtualmachine import Disk, DiskFormat, Firmware
 
 SECRET = "22222222-2222-4333-8444-555555555503"
 ACCESS = RbdAccess(
@@ -105,3 +105,24 @@ def test_one_image_by_two_disks_is_refused(define: Callable[..., Definition]) ->
     both = (attached(), replace(attached(), name="data"))
     with pytest.raises(Exception, match="attached 2 times"):
         define(disks=disks, attached=both)
+
+
+def test_uefi_variables_in_a_pool_are_a_network_image_without_a_template(
+    rbd: Callable[..., Definition], validate: Callable[[Iterable[str]], None]
+) -> None:
+    made = rbd(firmware=Firmware.UEFI, variables=attached("rbd:vms/web.nvram"))
+    validate([made.document])
+    facts = describe_xml(made.document)
+    assert (facts.firmware, facts.nvram) == ("uefi", "rbd:vms/web.nvram")
+    assert made.writable == ("rbd:vms/tenant1/web.root", "rbd:vms/web.nvram")
+    variables = parse(made.document).root.find("os/nvram")
+    assert variables is not None
+    assert variables.attrib == {"type": "network"}
+    assert variables.find("source/auth[@username='qemu']/secret") is not None
+
+
+def test_uefi_variables_in_a_shared_directory_are_a_file(rbd: Callable[..., Definition]) -> None:
+    file = AttachedDisk(name="nvram", path="/srv/nfs/web.nvram.qcow2", format=DiskFormat.QCOW2)
+    made = rbd(firmware=Firmware.UEFI, variables=file)
+    assert describe_xml(made.document).nvram == file.path
+    assert file.path in made.writable

@@ -163,3 +163,22 @@ def test_an_image_that_somebody_holds_is_refused_by_name_and_address(
         assert node.qemus("web") == []
     node.until_phase("web", "Running")
     assert node.vcl("stop", "web", "--force", "--wait").returncode == 0
+
+
+def test_uefi_variables_are_kept_in_the_pool(images: Images, ceph_node: Any) -> None:
+    node = ceph_node
+    # With 128 MiB the firmware itself runs out of memory.
+    node.save("efi", firmware="uefi", memory="256Mi", disks=[{"name": "data", "pool": "ceph", "size": "1Mi"}])
+    node.until_phase("efi", "Running")
+    assert images.names() == ["efi.data", "efi.nvram"]
+    watching = {*images.watchers("efi.nvram"), *images.watchers("efi.data")}
+    assert watching == set(clients(node, "efi")), "QEMU has a client for each image"
+    assert any(disk.endswith(node_id(images, "efi.nvram")) for disk in node.claim("efi")["disks"])
+    assert list(node.state.rglob("nvram/*")) == []
+    node.until_printed("efi", "vcl-guest: booted efi")
+    before = node_id(images, "efi.nvram")
+    assert node.vcl("stop", "efi", "--force", "--wait").returncode == 0
+    assert node.vcl("start", "efi", "--wait").returncode == 0
+    node.until(lambda: node.console("efi").count("vcl-guest: booted efi") == 2, what="it boots again")
+    assert node_id(images, "efi.nvram") == before
+    assert node.vcl("stop", "efi", "--force", "--wait").returncode == 0

@@ -16,7 +16,8 @@ from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Claim, ClaimPhase, Intent, dump
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.ceph import SimCeph, SimClient
-from reconciler.sim.controller import DummyController
+from reconciler.sim.controller import DummyController, DummyOptions
+from reconciler.sim.disks import SimFiles
 from reconciler.sim.killpoints import KillController, Killpoint, KillStore
 from reconciler.sim.node import SimNode
 from reconciler.sim.rbd import ACCESS, SimRbd
@@ -27,6 +28,7 @@ SMALL = {"cpu": {"cores": 1}, "memory": "64Mi", "controller": "dummy", "terminat
 DISK = {"name": "root", "size": "10Mi", "pool": "ceph"}
 ROOT = RbdName(pool="vms", image="web.root")
 MOST = 60
+TEMPLATE = "/firmware/vars.fd"
 
 
 class World:
@@ -34,7 +36,9 @@ class World:
 
     def __init__(self) -> None:
         self.ceph = SimCeph()
-        self.dummy = DummyController()
+        self.dummy = DummyController(options=DummyOptions(nvram_template=TEMPLATE))
+        self.files = SimFiles()
+        self.files.add(TEMPLATE, size=540672)
         self.guests = RbdGuests(self.dummy, self.ceph)
         self.store = MemoryStore()
 
@@ -46,7 +50,7 @@ class World:
             clock=SystemClock(),
             ids=SystemIds(),
             controllers={"dummy": controller},
-            backends={"ceph": SimRbd(self.ceph)},
+            backends={"ceph": SimRbd(self.ceph, files=self.files)},
         )
 
     def qemu(self, name: str = "web") -> SimClient:
@@ -241,3 +245,22 @@ async def test_killed_at_each_step_of_a_start_it_never_lets_an_unrecorded_client
         if not killed:
             return
     raise AssertionError("the start never came to its end")
+
+
+async def test_uefi_variables_are_an_image_in_the_pool_and_are_never_made_twice(
+    world: World, node: SimNode
+) -> None:
+    await node.apply("web", {**SMALL, "firmware": "uefi", "disks": [DISK]})
+    await node.until(lambda: node.phase("web") == "Running")
+    variables = world.ceph.find(RbdName(pool="vms", image="web.nvram"))
+    assert variables.size == 540672
+    assert sum(key.endswith(f"/{variables.id}") for key in claim(node).disks) == 1
+    assert variables.watchers
+
+    await node.intend("web", Intent(run="Stop"))
+    await node.until(lambda: node.phase("web") == "Stopped")
+    world.ceph.images.pop(RbdName(pool="vms", image="web.nvram"))
+    await node.intend("web", Intent(run="Start", start="1"))
+    await node.until(
+        lambda: (found := node.status("web")) is not None and found.failures.reason == "ImageMissing"
+    )

@@ -10,6 +10,7 @@ from reconciler.planning.disks import (
     Make,
     Template,
     Use,
+    nvram_disk,
     plan_disk,
     template_place,
     writable_names,
@@ -98,4 +99,25 @@ def test_read_only_disks_are_not_claimed() -> None:
             "disks": [{"name": "root"}, {"name": "iso", "readOnly": True}, {"name": "db", "pool": "fast"}],
         },
     )
-    assert writable_names(spec, "web", "default") == ("name/default/web.root", "name/fast/web.db")
+    assert writable_names(spec.disks, "web", "default") == ("name/default/web.root", "name/fast/web.db")
+
+
+OWN_UEFI = "<domain><os><loader type='pflash'>/fw/mine.fd</loader></os></domain>"
+
+
+@pytest.mark.parametrize(
+    ("fields", "pool"),
+    [
+        ({"firmware": "uefi", "disks": [{"name": "root", "pool": "ceph"}]}, "ceph"),
+        ({"firmware": "uefi", "disks": [{"name": "cd", "pool": "iso", "readOnly": True}]}, "nfs"),
+        ({"firmware": "uefi", "disks": [{"name": "root", "pool": "local"}]}, None),
+        ({"firmware": "bios", "disks": [{"name": "root", "pool": "ceph"}]}, None),
+        ({"firmware": "uefi", "disks": [{"name": "root", "pool": "ceph"}], "domainXML": OWN_UEFI}, None),
+        ({"firmware": "uefi", "disks": [{"name": "root", "pool": "ceph"}], "domainXML": "<domain"}, None),
+        ({"firmware": "uefi", "disks": [{"name": "nvram", "pool": "ceph"}]}, None),
+    ],
+)
+def test_uefi_variables_go_where_every_node_sees_them(fields: dict[str, object], pool: str | None) -> None:
+    vm = decode(VirtualMachineSpec, {"cpu": {"cores": 1}, "memory": "64Mi", **fields})
+    found = nvram_disk(vm, {"ceph", "nfs", "iso"}, "nfs")
+    assert (found.pool if found is not None else None) == pool

@@ -128,6 +128,7 @@ def _facts(connection: libvirt.virConnect, profile: HostProfile) -> HostFacts:
         hypervisor=f"{connection.getType()} {'.'.join(map(str, parts))}",
         architecture=profile.architecture,
         virtualization=profile.virtualization,
+        nvram_template=profile.uefi.nvram_template if profile.uefi is not None else "",
     )
 
 
