@@ -36,7 +36,7 @@ demo-stop: ## remove everything that `make demo` made
 	@if [ -x $(BIN)/python ]; then $(BIN)/python tools/demo.py stop; else python3 tools/demo.py stop; fi
 
 lab: install ## machines, Ceph, libvirt and vcld in namespaces, in the background, to be broken on purpose; as root
-	@tools/lab start --nodes $(or $(NODES),3)
+	@tools/lab start --nodes $(or $(NODES),3) --layout $(or $(LAYOUT),separate) --ceph $(or $(CEPH),recommended)
 
 lab-stop: ## remove everything that `make lab` made
 	@tools/lab stop

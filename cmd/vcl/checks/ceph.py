@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reconciler.adapters.rados.probe import Diagnosis, PoolFacts, Right
 
 FAST = {
-    "osd_heartbeat_grace": ("osd", 8.0),
+    "osd_heartbeat_grace": ("global", 8.0),
     "osd_heartbeat_interval": ("osd", 2.0),
     "mon_lease": ("mon", 2.0),
     "mon_election_timeout": ("mon", 2.0),

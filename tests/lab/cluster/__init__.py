@@ -12,16 +12,18 @@ from .host import Address, Host
 from .lab import ClusterLab, cluster_lab, sweep
 from .node import Node
 from .processes import LabFailed, first_process, processes, until
-from .settings import LabSettings, kept
+from .settings import CephSettings, LabSettings, Layout, kept
 from .storage import Storage
 
 __all__ = [
     "Address",
+    "CephSettings",
     "ClusterLab",
     "Faults",
     "Host",
     "LabFailed",
     "LabSettings",
+    "Layout",
     "Node",
     "Storage",
     "Way",

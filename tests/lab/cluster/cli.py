@@ -13,7 +13,7 @@ from .faults import Faults, Way
 from .host import environment
 from .lab import ClusterLab
 from .processes import LabFailed
-from .settings import LabSettings, kept
+from .settings import CephSettings, LabSettings, Layout, kept
 
 DEFAULT = "/var/tmp/vcl-lab"
 MANUAL = """\
@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     start = verbs.add_parser("start", help="start it, or what is missing of it")
     start.add_argument("--nodes", type=int, default=3)
+    start.add_argument("--layout", type=Layout, choices=list(Layout), default=Layout.SEPARATE)
+    start.add_argument(
+        "--ceph", type=CephSettings, choices=list(CephSettings), default=CephSettings.RECOMMENDED
+    )
     start.add_argument("--no-vcld", action="store_true")
     start.add_argument("--tls", choices=["on", "off"], default="on")
     for verb, about in (("stop", "end and remove it"), ("help", "how to use it"), ("status", "what runs")):
@@ -101,7 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _start(directory: Path, given: argparse.Namespace) -> None:
     began = time.monotonic()
-    asked = LabSettings(nodes=given.nodes, vcld=not given.no_vcld, tls=given.tls == "on")
+    asked = LabSettings(
+        nodes=given.nodes,
+        vcld=not given.no_vcld,
+        tls=given.tls == "on",
+        layout=given.layout,
+        ceph_settings=given.ceph,
+    )
     lab = ClusterLab(directory)
     if not lab.running():
         lab = ClusterLab(directory, asked)

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 
 from .host import Host
+from .hyperconverged import SpreadStorage
 from .node import Node
 from .processes import LabFailed
 from .storage import Storage
@@ -40,11 +41,8 @@ class Faults:
 
     def power_cut(self, *names: str) -> None:
         """The machines' every process ends at once, and their links are dead before one can say so."""
-        if self._storage.used and self._storage.host.name in names:
-            raise LabFailed(
-                "Ceph's OSDs keep their data in memory: a power cut would lose it for good; freeze ceph "
-                "instead, or cut it off"
-            )
+        if why := self._storage.objection(names):
+            raise LabFailed(why)
         for host in self._chosen(names):
             host.power_cut()
 
@@ -54,6 +52,8 @@ class Faults:
             if host is self._storage.host:
                 self._storage.start()
             else:
+                host.power_on()
+                self._storage.start_on(host.name)
                 self._nodes[host.name].start()
 
     def kill(self, name: str, daemon: str) -> None:
@@ -70,8 +70,10 @@ class Faults:
             self._storage.start()
         elif daemon == "vcld":
             self._node(name).start_vcld()
-        else:
+        elif daemon == "libvirtd":
             self._node(name).start_libvirtd()
+        else:
+            self._storage.start_on(name)
 
     def freeze(self, name: str, daemon: str = "") -> None:
         """SIGSTOP for a daemon, or for every process of the machine; its kernel goes on answering pings."""
@@ -104,6 +106,8 @@ class Faults:
 
     def cut_from_ceph(self, name: str, *, way: Way = Way.BOTH) -> None:
         """The other nodes still hear it."""
+        if isinstance(self._storage, SpreadStorage):
+            raise LabFailed("here Ceph runs on the nodes: to cut one from it, cut it from them")
         self.cut(name, self._storage.host.name, way=way)
 
     def cut_from_mesh(self, name: str, *, way: Way = Way.BOTH) -> None:
@@ -153,6 +157,7 @@ class Faults:
         for name in self._switch.wires():
             self._switch.set_wire(name, None)
         for host in self._hosts.values():
+            host.power_on()
             host.thaw()
         self._storage.start()
         with ThreadPoolExecutor(len(self._nodes)) as workers:
@@ -160,8 +165,9 @@ class Faults:
 
     def restart_all(self) -> None:
         """A power cut of every node while Ceph is shut down in order, and everything on again."""
-        self.power_cut(*self._nodes)
         self._storage.stop()
+        for node in self._nodes.values():
+            node.host.power_cut()
         self.heal()
 
     def _signal(self, name: str, daemon: str, number: int) -> None:

@@ -19,9 +19,10 @@ from pathlib import Path
 from .certificates import issue
 from .faults import Faults
 from .host import Address, Host
+from .hyperconverged import MONITORS, SpreadStorage
 from .node import Node
 from .processes import LabFailed, start_time
-from .settings import MOST_NODES, LabSettings, kept
+from .settings import MOST_NODES, LabSettings, Layout, kept
 from .storage import Storage
 from .switch import Switch
 
@@ -46,9 +47,17 @@ class ClusterLab:
             Address(name=CEPH, ip=f"{NETWORK}.100")
         ]
         hosts = [Host(self.dir / each.name, each, self.switch, addresses) for each in addresses]
-        self.storage = Storage(hosts[-1], used=self.settings.ceph)
+        self.storage = self._storage(hosts)
         self.nodes = {host.name: Node(host, rank, self.settings) for rank, host in enumerate(hosts[:-1])}
         self.fault = Faults(self.switch, self.nodes, self.storage)
+
+    def _storage(self, hosts: list[Host]) -> Storage:
+        *nodes, ceph = hosts
+        if self.settings.layout is Layout.SEPARATE:
+            return Storage(ceph, used=self.settings.ceph)
+        if len(nodes) < len(MONITORS) or not self.settings.ceph:
+            raise LabFailed("the layout hyperconverged has a Ceph, and needs three nodes at least")
+        return SpreadStorage(ceph, nodes, self.settings.ceph_settings)
 
     def start(self, *, with_owner: bool = False, say: Say = lambda what, detail: None) -> None:
         """Everything that does not run; `with_owner`: it ends with the process that calls this.
@@ -59,13 +68,14 @@ class ClusterLab:
         say("network", f"a bridge and {len(self.nodes) + 1} machines' namespaces")
         for node in self.nodes.values():
             node.host.install()
+            node.host.power_on()
         issue(self.dir / "ca", [node.host for node in self.nodes.values()])
         with ThreadPoolExecutor(2) as workers:
             storage = workers.submit(self.storage.start)
             hosts = workers.submit(self._start_libvirtds, say)
             storage.result()
             if self.settings.ceph:
-                say("ceph", "one monitor, one manager, three OSDs in memory, cephx")
+                say("ceph", self.storage.what)
             hosts.result()
         for node in self.nodes.values() if self.settings.ceph else []:
             node.install(self.storage.fsid(), self.storage.monitors(), self.storage.keyrings())
@@ -78,7 +88,6 @@ class ClusterLab:
         """The first looks at what QEMU can do, which takes seconds; the others read what it found."""
         first, *others = self.nodes.values()
         for node in self.nodes.values():
-            node.host.power_on()
             node.install_libvirt()
         first.start_libvirtd()
         seen = first.host.files / "var/cache/libvirt/qemu"

@@ -5,21 +5,39 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 MOST_NODES = 20
 
 
+class Layout(StrEnum):
+    """Where Ceph runs: on a machine of its own, or on the nodes, next to libvirtd and vcld."""
+
+    SEPARATE = "separate"
+    HYPERCONVERGED = "hyperconverged"
+
+
+class CephSettings(StrEnum):
+    """Of a hyperconverged Ceph: as it comes, or as docs/operations.md recommends."""
+
+    DEFAULTS = "defaults"
+    RECOMMENDED = "recommended"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSettings:
     """`nodes`: how many; `ceph`: whether it runs, which vcld needs; `vcld`: whether it runs on the nodes;
-    `tls`: of the mesh; `config` is laid over what the lab writes into each vcld.yaml, one level deep."""
+    `tls`: of the mesh; `layout`, `ceph_settings`: see there; `config` is laid over what the lab writes into
+    each vcld.yaml, one level deep."""
 
     nodes: int = 3
     ceph: bool = True
     vcld: bool = True
     tls: bool = True
+    layout: Layout = Layout.SEPARATE
+    ceph_settings: CephSettings = CephSettings.RECOMMENDED
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def keep(self, directory: Path) -> None:
@@ -34,4 +52,6 @@ def kept(directory: Path) -> LabSettings | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     known = {each.name for each in fields(LabSettings)}
-    return LabSettings(**{name: value for name, value in written.items() if name in known})
+    values = {name: value for name, value in written.items() if name in known}
+    kinds = {"layout": Layout, "ceph_settings": CephSettings}
+    return LabSettings(**{name: kinds.get(name, lambda same: same)(value) for name, value in values.items()})

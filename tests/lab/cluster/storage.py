@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .host import Host
@@ -17,6 +18,8 @@ DAEMONS = ("mon.a", "mgr.x", "osd.0", "osd.1", "osd.2")
 class Storage:
     """tests/lab/ceph.py, run on a machine of the lab; without `used` the machine has nothing to do."""
 
+    what = "one monitor, one manager, three OSDs in memory, cephx"
+
     def __init__(self, host: Host, *, used: bool = True) -> None:
         self.host = host
         self.used = used
@@ -27,6 +30,18 @@ class Storage:
         self.host.power_on()
         if self.used:
             self._ceph("start", "--mgr", "--address", self.host.address.ip)
+
+    def start_on(self, node: str) -> None:
+        """What runs of Ceph on a node that has booted: nothing, in this layout."""
+
+    def objection(self, names: Sequence[str]) -> str:
+        """Why these machines may not lose their power; empty when they may."""
+        if self.used and self.host.name in names:
+            return (
+                "Ceph's OSDs keep their data in memory: a power cut would lose it for good; freeze ceph "
+                "instead, or cut it off"
+            )
+        return ""
 
     def stop(self) -> None:
         """Shut it down in order, OSDs first: what they hold is there when it is started again."""
