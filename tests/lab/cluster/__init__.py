@@ -7,11 +7,13 @@ them, and everything that can go wrong with them at a call.
 It never touches this machine's own network, mounts, libvirt or Ceph; docs/lab.md tells more.
 """
 
+from .audit import WriterAudit
 from .faults import Faults, Way
 from .host import Address, Host
 from .lab import ClusterLab, cluster_lab, sweep
 from .node import Node
 from .processes import LabFailed, first_process, processes, until
+from .records import Written, foreign, records
 from .settings import CephSettings, LabSettings, Layout, kept
 from .storage import Storage
 
@@ -27,10 +29,14 @@ __all__ = [
     "Node",
     "Storage",
     "Way",
+    "WriterAudit",
+    "Written",
     "cluster_lab",
     "first_process",
+    "foreign",
     "kept",
     "processes",
+    "records",
     "sweep",
     "until",
 ]

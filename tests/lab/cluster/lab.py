@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from .audit import WriterAudit
 from .certificates import issue
 from .faults import Faults
 from .host import Address, Host
@@ -49,6 +50,7 @@ class ClusterLab:
         hosts = [Host(self.dir / each.name, each, self.switch, addresses) for each in addresses]
         self.storage = self._storage(hosts)
         self.nodes = {host.name: Node(host, rank, self.settings) for rank, host in enumerate(hosts[:-1])}
+        self.audit = WriterAudit(self.storage)
         self.fault = Faults(self.switch, self.nodes, self.storage)
 
     def _storage(self, hosts: list[Host]) -> Storage:
@@ -77,6 +79,7 @@ class ClusterLab:
             if self.settings.ceph:
                 say("ceph", self.storage.what)
             hosts.result()
+        self.audit.start()
         for node in self.nodes.values() if self.settings.ceph else []:
             node.install(self.storage.fsid(), self.storage.monitors(), self.storage.keyrings())
         if self.settings.vcld:
@@ -146,6 +149,7 @@ def cluster_lab(settings: LabSettings) -> Iterator[ClusterLab]:
     try:
         lab.start(with_owner=True)
         yield lab
+        lab.audit.close()
     finally:
         lab.stop()
 

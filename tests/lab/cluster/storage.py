@@ -69,6 +69,14 @@ class Storage:
         """What `ceph WORDS` prints, as client.admin."""
         return self._ceph("command", "--words", *words)
 
+    def content(self, image: str) -> bytes:
+        """What is in an image now; only what its writers have flushed is sure to be seen."""
+        copy = self.host.dir / "content"
+        copy.unlink(missing_ok=True)
+        conf = str(self.dir / "ceph.conf")
+        self.host.run("rbd", "-c", conf, "--no-progress", "export", f"vms/{image}", str(copy), timeout=120.0)
+        return copy.read_bytes()
+
     def fsid(self) -> str:
         return self._setting("fsid")
 
