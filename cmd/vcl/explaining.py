@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.adapters.schema_files import load_schema
 from reconciler.resources.explain import Explanation
 from reconciler.resources.explain import explain as look_up
-from vcl.targets import kind_named
+from vcl.targets import written_kind
 
 WIDTH = 76
 
@@ -18,7 +18,7 @@ WIDTH = 76
 def explain(path: str, *, recursive: bool) -> str:
     """The text for `KIND.field.field`. NotFound names the field that was probably meant."""
     word, *fields = path.replace("[]", "").strip(".").split(".")
-    info = kind_named(word)
+    info = written_kind(word)
     found = look_up(load_schema(info.kind), tuple(fields))
     lines = [f"KIND:       {info.kind}", "VERSION:    vcl/v1", ""]
     if fields:

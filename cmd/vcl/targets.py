@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from reconciler.resources.kinds import KINDS, KindInfo, find_kind, valid_name
+from reconciler.resources.kinds import KINDS, WRITTEN, KindInfo, find_kind, valid_name
 from vcl.session import UsageError
 
 
@@ -76,7 +76,7 @@ def _slashed(words: Sequence[str]) -> tuple[Target, ...]:
 
 def _kinds(word: str) -> tuple[KindInfo, ...]:
     if word == "all":
-        return KINDS
+        return tuple(info for info in KINDS if info.kind in WRITTEN)
     return tuple(dict.fromkeys(kind_named(part) for part in word.split(",") if part))
 
 
@@ -91,6 +91,17 @@ def kind_named(word: str) -> KindInfo:
     near = get_close_matches(word.lower(), known, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise UsageError(f"there is no type '{word}'", cure=f"{hint}the types are: {type_names()}")
+
+
+def written_kind(word: str) -> KindInfo:
+    """The kind that a person means, if manifests of it are written. Raises UsageError."""
+    info = kind_named(word)
+    if info.kind not in WRITTEN:
+        raise UsageError(
+            f"{info.plural} are made by vcl and have no manifest",
+            cure=f"see them with 'vcl get {info.plural}' and 'vcl describe {info.singular}/NAME'",
+        )
+    return info
 
 
 def checked_name(name: str) -> str:

@@ -7,12 +7,12 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from reconciler.resources.kinds import Kind, info_for
+from reconciler.resources.kinds import WRITTEN, Kind, info_for
 from reconciler.resources.validation import SchemaSet
 
 
 def schema_text(kind: Kind) -> str:
-    """The text of a kind's schema, as it is in `schemas/KIND.json`."""
+    """The text of a kind's schema, as it is in `schemas/KIND.json`; only kinds that are WRITTEN have one."""
     name = f"{info_for(kind).singular}.json"
     return resources.files("reconciler.schemas").joinpath(name).read_text(encoding="utf-8")
 
@@ -34,5 +34,5 @@ def load_config_schema() -> dict[str, Any]:
 
 @cache
 def load_schemas() -> SchemaSet:
-    """The schemas of all kinds; the same set each time, so that its validators are compiled once."""
-    return SchemaSet(schemas={kind: load_schema(kind) for kind in Kind})
+    """The schemas of all kinds that people write; always the same set: validators are compiled once."""
+    return SchemaSet(schemas={kind: load_schema(kind) for kind in WRITTEN})

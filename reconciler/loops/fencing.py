@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar, assert_never
 
 from reconciler.loops.agent_state import RecordEvent
+from reconciler.loops.failovers import Failovers, Stopwatch
 from reconciler.loops.fencing_facts import FactReader, FencingInput
 from reconciler.loops.fencing_writes import FencingWrites
 from reconciler.loops.views import Views
@@ -51,7 +52,7 @@ from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.fencer import Fencer, Guard
 from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError, FenceFailed, StoreError
-from reconciler.resources.fencing import FenceRecord
+from reconciler.resources.fencing import FenceMethod, FenceRecord
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Epoch, EventType, Session
 
@@ -92,12 +93,20 @@ class Fencing:
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._told: dict[str, str] = {}
         self._changed = asyncio.Event()
+        self._stopwatch = Stopwatch(context.input.node, context.clock)
+        self._failovers = Failovers(
+            context.views, context.writer, context.clock, self._stopwatch, context.event
+        )
 
     async def run(self) -> None:
         """Look at every node, each on its own: one that hangs keeps no other waiting."""
         unsubscribe = self._context.views.cache.subscribe(self._note)
+        timelines = asyncio.create_task(self._failovers.run(), name="failovers")
         try:
             while self._context.writer.holds(keys.EPOCH):
+                if timelines.done() and self._context.writer.holds(keys.EPOCH):
+                    log.error("the timelines of failovers stopped; going on", exc_info=timelines.exception())
+                    timelines = asyncio.create_task(self._failovers.run(), name="failovers")
                 self._changed.clear()
                 self._look()
                 with contextlib.suppress(TimeoutError):
@@ -105,13 +114,18 @@ class Fencing:
                         await self._changed.wait()
         finally:
             unsubscribe()
-            for task in self._driven.values():
+            tasks = (timelines, *self._driven.values())
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._driven.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _note(self, changed: frozenset[str]) -> None:
         if any(key.startswith((keys.FENCES, keys.CONFIRMS, keys.RETURNS)) for key in changed):
             self._changed.set()
+        confirmed = {key.removeprefix(keys.CONFIRMS) for key in changed if key.startswith(keys.CONFIRMS)}
+        for node, id in list(self._not_before):
+            if node in confirmed and self._fencers[id].method is FenceMethod.MANUAL:
+                del self._not_before[node, id]  # a person does not wait for the pause after the last look
 
     def _look(self) -> None:
         for node in self._reader.nodes():
@@ -138,6 +152,8 @@ class Fencing:
         if facts is None:
             log.error("the record of %s's fencing cannot be read; nothing is done about it", node)
             return False
+        if facts.record is not None:
+            self._stopwatch.start(facts.record.id, facts.silence)
         step = next_step(facts)
         match step:
             case Done():
@@ -166,13 +182,13 @@ class Fencing:
             case Release(vms=vms):
                 await self._release(record, vms)
             case Finish():
-                done = finished(record, self._stamp())
+                done = finished(record, self._stamp(record))
                 await self._writes.save(done)
                 self._say(record, "Fenced", f"{record.incident}: nothing of it is left to take")
             case Lift():
                 await self._lift(record, step)
             case Clear():
-                await self._writes.clear(record)
+                await self._writes.clear(record, self._stamp(record))
                 self._say(record, "ReturnSettled", f"{record.incident}: the node takes work again")
             case _:
                 assert_never(step)
@@ -182,7 +198,10 @@ class Fencing:
         before = facts.session or Session(session=0, boot_id="", machine_id="", started="")
         session = replace(before, session=before.session + 1)
         fsids = [fencer.fsid for fencer in facts.fencers if fencer.fsid and not fencer.unready]
-        record = intent_record(step, facts.node, context.ids.uuid(), session, fsids, self._stamp())
+        id, silence = context.ids.uuid(), facts.silence
+        self._stopwatch.start(id, silence)
+        stamp = replace(self._stamp(), after=silence.since if silence else None, by=context.input.node)
+        record = replace(intent_record(step, facts.node, id, session, fsids, stamp), silence=silence)
         await self._writes.intend(record, session)
         self._say(record, "FencingBegun", f"{record.incident}: {step.reason}", EventType.WARNING)
 
@@ -196,7 +215,7 @@ class Fencing:
         if proof is None:
             return
         self._rest(record, fencer, REST if not fencer.fsid else 0.0)
-        done = fenced(record, fencer.id, step.order, proof, self._stamp(began))
+        done = fenced(record, fencer.id, step.order, proof, self._stamp(record, began))
         await self._writes.save(done)
         self._say(record, "Fenced", f"{record.incident}: by {fencer.id}, {_last(done)}")
 
@@ -212,7 +231,7 @@ class Fencing:
             timeout,
         )
         if done is not None:
-            await self._writes.save(settled(record, fencer.id, step.fsid, self._stamp(began)))
+            await self._writes.save(settled(record, fencer.id, step.fsid, self._stamp(record, began)))
             self._say(
                 record, "FenceSettled", f"{record.incident}: Ceph cluster {step.fsid} has taken it over"
             )
@@ -228,13 +247,13 @@ class Fencing:
             timeout,
         )
         if broken is not None:
-            done = unlocked(record, fencer.id, step.fsid, broken, self._stamp(began))
+            done = unlocked(record, fencer.id, step.fsid, broken, self._stamp(record, began))
             await self._writes.save(done)
             self._say(record, "LocksBroken", f"{record.incident}: {_last(done)}")
 
     async def _release(self, record: FenceRecord, vms: tuple[str, ...]) -> None:
         chosen = vms[:BATCH]
-        await self._writes.release(record, chosen, self._stamp())
+        await self._writes.release(record, chosen, self._stamp(record))
         log.info("fencing of %s: took %s from it", record.node, ", ".join(chosen))
         for vm in chosen:
             message = f"taken from {record.node}, which was fenced ({record.incident}): {record.reason}"
@@ -252,7 +271,7 @@ class Fencing:
             timeout,
         )
         if done is not None:
-            stamp = self._stamp(began)
+            stamp = self._stamp(record, began)
             after = lifted(record, fencer.id, step.fsid, stamp, clients=step.clients)
             await self._writes.save(after)
             self._say(record, "LetIn", f"{record.incident}: {_last(after)}")
@@ -268,7 +287,7 @@ class Fencing:
         except (FenceFailed, TimeoutError) as error:
             why = str(error) or f"it did not answer within {timeout:g} s"
         before = record.attempt(fencer.id)
-        done = failed(record, fencer.id, why, self._stamp())
+        done = failed(record, fencer.id, why, self._stamp(record))
         self._rest(record, fencer, delay(done.attempt(fencer.id).failures, self._context.ids.jitter()))
         await self._writes.save(done)
         if (before.error, before.failures == 0) != (done.attempt(fencer.id).error, False):
@@ -321,10 +340,15 @@ class Fencing:
     def _rest(self, record: FenceRecord, fencer: Fencer, seconds: float) -> None:
         self._not_before[record.node, fencer.id] = self._context.clock.monotonic() + seconds
 
-    def _stamp(self, began: float | None = None) -> Stamp:
+    def _stamp(self, record: FenceRecord | None = None, began: float | None = None) -> Stamp:
+        """Now; `began`: when the step did, by the monotonic clock."""
         clock = self._context.clock
         seconds = clock.monotonic() - began if began is not None else 0.0
-        return Stamp(at=clock.wall(), epoch=self._context.epoch.epoch, seconds=seconds)
+        stamp = Stamp(at=clock.wall(), epoch=self._context.epoch.epoch, seconds=seconds)
+        if record is None:
+            return stamp
+        after, by = self._stopwatch.read(record.id, record.began, record.silence)
+        return replace(stamp, after=after, by=by)
 
     def _say(
         self, record: FenceRecord, reason: str, message: str, type: EventType = EventType.NORMAL

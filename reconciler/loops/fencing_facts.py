@@ -7,13 +7,21 @@ from dataclasses import dataclass, replace
 
 from reconciler.loops.membership import Membership
 from reconciler.loops.views import Views
+from reconciler.planning.failover import silence_of
 from reconciler.planning.fencing import FenceFacts, FencerInfo, order_of
 from reconciler.planning.judging import Judge, Suspect, Verdict, judge_node
 from reconciler.planning.liveness import Sight, heard, renews
 from reconciler.planning.timers import Timers
 from reconciler.ports.fencer import Fencer
 from reconciler.resources import keys
-from reconciler.resources.fencing import FenceOrder, FenceRecord, FencingPolicy, ReturnRecord
+from reconciler.resources.fencing import (
+    FenceCause,
+    FenceOrder,
+    FenceRecord,
+    FencingPolicy,
+    ReturnRecord,
+    Silence,
+)
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Binding, Claim, Session
@@ -67,6 +75,7 @@ class FactReader:
             back=views.record(keys.returned(node), ReturnRecord),
             alive=self._alive(sight),
             empty=self._says_empty(sight),
+            silence=self._silence(sight, record),
         )
         order = order_of(bare, record) if record is not None else None
         return _with(bare, verdict=self._verdict(sight, bare), fencers=self._fencers(order))
@@ -140,6 +149,21 @@ class FactReader:
     def _says_empty(self, sight: Sight | None) -> bool:
         known = sight is not None and sight.heartbeat is not None and heard(sight, self._given.timers)
         return known and sight is not None and sight.heartbeat is not None and sight.heartbeat.empty
+
+    def _silence(self, sight: Sight | None, record: FenceRecord | None) -> Silence | None:
+        timers = self._given.timers
+        if sight is None or renews(sight, timers):
+            return None
+        audible = heard(sight, timers)
+        if audible and record is not None and record.cause is not FenceCause.STORAGE_LOST:
+            return None
+        return silence_of(
+            sight.heard,
+            sight.lease_age,
+            audible=audible,
+            ran_for=self._given.membership.ran_for(),
+            cause=record.cause if record is not None else None,
+        )
 
     def _fencers(self, order: FenceOrder | None) -> tuple[FencerInfo, ...]:
         """In the order of the policy's methods. Those of Ceph that the policy does not name any more still

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
+from reconciler.planning.failover import begun, cleared, room_for_one
 from reconciler.planning.fencing_record import Stamp, emptied, released
 from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError
+from reconciler.resources.failover import FailoverRecord
 from reconciler.resources.fencing import FenceRecord
 from reconciler.resources.records import Binding, Claim, DiskClaim, Epoch, Session, dump, load
 
@@ -29,14 +31,19 @@ class FencingWrites:
         """The fencing begins; what an earlier incident left of words and returns is void."""
         node, cache = record.node, self._views.cache
         old = (keys.returned(node), keys.confirm(node))
+        number, oldest = room_for_one(self._history())
         await self._commit(
             compares={
                 keys.fence(node): 0,
                 keys.session(node): cache.revision_of(keys.session(node)),
                 keys.POWER_INTENT: 0,
             },
-            puts={keys.fence(node): dump(record), keys.session(node): dump(session)},
-            deletes=[key for key in old if self._views.exists(key)],
+            puts={
+                keys.fence(node): dump(record),
+                keys.session(node): dump(session),
+                keys.failover(record.incident): dump(begun(record, number)),
+            },
+            deletes=[key for key in (*old, *map(keys.failover, oldest)) if self._views.exists(key)],
         )
 
     async def save(self, record: FenceRecord) -> None:
@@ -59,13 +66,16 @@ class FencingWrites:
         puts[keys.fence(record.node)] = dump(released(record, vms, stamp))
         await self._commit(compares=compares, puts=puts, deletes=deletes)
 
-    async def clear(self, record: FenceRecord) -> None:
-        """The return is settled, in the very session that showed it."""
+    async def clear(self, record: FenceRecord, stamp: Stamp) -> None:
+        """The return is settled, in the very session that showed it; the timeline stays."""
         node, cache = record.node, self._views.cache
-        told = (keys.session(node), keys.returned(node))
+        history = keys.failover(record.incident)
+        told = (keys.session(node), keys.returned(node), history)
         gone = (keys.fence(node), keys.returned(node), keys.confirm(node))
+        timeline = self._views.record(history, FailoverRecord)
         await self._commit(
             compares={**self._same(node), **{key: cache.revision_of(key) for key in told}},
+            puts={history: dump(cleared(timeline, record, stamp))} if timeline is not None else {},
             deletes=[key for key in gone if self._views.exists(key)],
         )
 
@@ -77,6 +87,14 @@ class FencingWrites:
             raise ConflictError(f"epoch {self._epoch.epoch} is over")
         if fence not in found or load(FenceRecord, found[fence].value).id != record.id:
             raise ConflictError(f"the fencing {record.incident} is over")
+
+    def _history(self) -> dict[str, FailoverRecord | None]:
+        """Every timeline that is kept, by incident."""
+        items = self._views.cache.prefix(keys.FAILOVERS)
+        return {
+            item.key.removeprefix(keys.FAILOVERS): self._views.record(item.key, FailoverRecord)
+            for item in items
+        }
 
     def _held(self, vm: str, claim: Claim) -> list[str]:
         """The images' keys that are this VM's."""

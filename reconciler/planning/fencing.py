@@ -28,6 +28,7 @@ from reconciler.resources.fencing import (
     FenceOrder,
     FenceRecord,
     ReturnRecord,
+    Silence,
     client_host,
     is_client,
 )
@@ -53,6 +54,7 @@ class FenceFacts:
 
     `session`, `back`: session/NODE and return/NODE as they are now. `alive`: boot ids that are heard on the
     mesh or whose lease changes. `empty`: it says on the mesh that nothing of the cluster is left on it.
+    `silence`: None when it is not silent, or this master has not watched for long enough to know.
     """
 
     node: str
@@ -69,6 +71,7 @@ class FenceFacts:
     back: ReturnRecord | None = None
     alive: frozenset[str] = frozenset()
     empty: bool = False
+    silence: Silence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

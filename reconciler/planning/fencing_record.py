@@ -34,11 +34,13 @@ KEPT = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """When and under which epoch a step was done; `seconds` it took."""
+    """When and under which epoch a step was done; `seconds` it took; `after`, `by`: see StepDone."""
 
     at: str
     epoch: int
     seconds: float = 0.0
+    after: float | None = None
+    by: str = ""
 
 
 def intent_record(
@@ -66,7 +68,13 @@ def intent_record(
 def note(record: FenceRecord, step: StepName, stamp: Stamp, detail: str = "") -> FenceRecord:
     """With one more step done."""
     done = StepDone(
-        step=step, at=stamp.at, epoch=stamp.epoch, seconds=round(stamp.seconds, 3), detail=detail[:500]
+        step=step,
+        at=stamp.at,
+        epoch=stamp.epoch,
+        seconds=round(stamp.seconds, 3),
+        detail=detail[:500],
+        after=None if stamp.after is None else round(stamp.after, 3),
+        by=stamp.by,
     )
     steps = (*record.steps, done)
     if len(steps) > KEPT:

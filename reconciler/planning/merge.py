@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reconciler.planning.conditions import merged_conditions
+from reconciler.planning.merge_fencing import failover_object
 from reconciler.planning.merge_node import node_status, with_ready
 from reconciler.planning.merge_vm import (
     CLUSTER_NAME,
@@ -38,6 +39,8 @@ def object_exists(snapshot: Snapshot, kind: Kind, name: str) -> bool:
     """Whether there is such an object, written by a user or implied by what a node reports."""
     if snapshot.get(keys.spec(kind, name)) is not None:
         return True
+    if kind is Kind.FAILOVER:
+        return snapshot.get(keys.failover(name)) is not None
     if kind is Kind.CLUSTER:
         return name == CLUSTER_NAME and snapshot.get(keys.CLUSTER) is not None
     if kind is Kind.NODE and snapshot.get(keys.member(name)) is not None:
@@ -47,6 +50,8 @@ def object_exists(snapshot: Snapshot, kind: Kind, name: str) -> bool:
 
 def merged_object(snapshot: Snapshot, kind: Kind, name: str) -> dict[str, Any] | None:
     """The whole object, JSON-shaped, or None when there is no such object."""
+    if kind is Kind.FAILOVER:
+        return failover_object(snapshot, name)
     if not object_exists(snapshot, kind, name):
         return None
     reader = Reader(snapshot)
@@ -81,6 +86,11 @@ def dependents(key: str) -> tuple[tuple[Kind, str | None], ...]:
             return ((Kind.VIRTUAL_MACHINE, key.removeprefix(prefix)),)
     if key.startswith(keys.MEMBERS):
         return ((Kind.NODE, key.removeprefix(keys.MEMBERS)),)
+    if key.startswith(keys.FAILOVERS):
+        return ((Kind.FAILOVER, key.removeprefix(keys.FAILOVERS)),)
+    for prefix in (keys.SESSIONS, keys.RETURNS):
+        if key.startswith(prefix):
+            return ((Kind.NODE, key.removeprefix(prefix)),)
     if key.startswith(keys.FENCES):
         return ((Kind.NODE, key.removeprefix(keys.FENCES)), (Kind.VIRTUAL_MACHINE, None))
     if key == keys.POWER_INTENT:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from reconciler.planning.cluster_view import NodeLine
 from reconciler.planning.conditions import condition, merged_conditions
 from reconciler.planning.liveness import Standing
+from reconciler.planning.merge_fencing import fencing_status, with_fencing
 from reconciler.planning.node_capacity import Amount, total, usable
 from reconciler.planning.snapshots import Reader
 from reconciler.resources import keys
@@ -36,6 +37,7 @@ def node_status(reader: Reader, name: str, record: SpecRecord | None) -> dict[st
     spec = record.spec if record else {}
     status = with_ready(report, record, "" if member is None else "it has not reported yet")
     epoch = reader.aside().raw(keys.EPOCH) or {}
+    fencing = fencing_status(reader, name)
     address = spec.get("address") or (member.address if member else "") or status.get("address") or ""
     return {
         **status,
@@ -46,7 +48,7 @@ def node_status(reader: Reader, name: str, record: SpecRecord | None) -> dict[st
         **_capacity(spec, report),
         "roles": ["master"] if epoch.get("holder") == name else [],
         "unschedulable": bool(spec.get("unschedulable") or spec.get("maintenance")),
-        **({"fencing": True} if reader.exists(keys.fence(name)) else {}),
+        **({"fencing": fencing} if fencing else {}),
     }
 
 
@@ -76,7 +78,7 @@ def with_liveness(merged: Mapping[str, Any], line: NodeLine) -> dict[str, Any]:
         "status": {
             **status,
             "ready": bool(status.get("ready")) and alive,
-            "message": message or line.reason if alive else line.reason,
+            "message": with_fencing(status, message or line.reason if alive else line.reason),
             "version": line.version or status.get("version") or "",
             "roles": ["master"] if line.master else [],
             "master": line.master,

@@ -12,8 +12,10 @@ from typing import Any
 
 from reconciler.planning.conditions import Conditions, condition, merged_conditions
 from reconciler.planning.desired import Desired, Wish, desired
+from reconciler.planning.merge_fencing import waiting_words
 from reconciler.planning.snapshots import Reader
 from reconciler.resources import keys
+from reconciler.resources.fencing import FenceRecord
 from reconciler.resources.infrastructure import Power
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Binding, Claim, ClaimPhase, Intent, SpecRecord
@@ -58,6 +60,7 @@ class _Parts:
     node: Mapping[str, Any]
     master: Mapping[str, Any]
     fencing: bool
+    fence: FenceRecord | None
 
 
 def vm_status(reader: Reader, record: SpecRecord, manifest: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -111,6 +114,7 @@ def _parts(reader: Reader, record: SpecRecord) -> _Parts:
         node=node,
         master=master if master.get("uid") == uid else {},
         fencing=claim is not None and reader.exists(keys.fence(claim.node)),
+        fence=reader.aside().record(keys.fence(claim.node), FenceRecord) if claim is not None else None,
     )
 
 
@@ -201,7 +205,7 @@ def _message(parts: _Parts, phase: Phase, manifest: Mapping[str, Any] | None, un
     if unreadable:
         said.append(f"the store's record {unreadable[0]} cannot be read; `vcl doctor` says what to do")
     if phase is Phase.FENCING and parts.claim:
-        said.append(f"node {parts.claim.node} is being fenced")
+        said.append(waiting_words(parts.fence, parts.record.metadata.name, parts.claim.node))
     if parts.earlier is not None:
         said.append(f"an earlier VM of this name still has to end on node {parts.earlier.node}")
     if _refused(parts) or (phase is Phase.PENDING and parts.binding is None):

@@ -69,6 +69,10 @@ COLUMNS: Mapping[Kind, tuple[Column, ...]] = {
         "NAME", "TYPE", "ENFORCEMENT", "VMS", "NODES", "AGE", wide=("MESSAGE",)
     ),
     Kind.CLUSTER: _columns("NAME", "POWER", "NODES", "AGE", wide=("MESSAGE",)),
+    Kind.FAILOVER: _columns(
+        *("NAME", "NODE", "STATUS", "VMS", "DETECTED", "RELEASED", "RUNNING", "AGE"),
+        wide=("CAUSE", "MESSAGE"),
+    ),
 }
 
 
@@ -167,7 +171,7 @@ def _node_word(status: Object) -> str:
     """How the node is, as the one who answers sees it: its own report counts only while it is alive."""
     standing = (status.get("liveness") or {}).get("standing")
     words = [standing if standing and standing != Standing.READY else _ready_word(status)]
-    words += ["Fencing"] if status.get("fencing") else []
+    words += [str(status["fencing"].get("phase"))] if status.get("fencing") else []
     words += ["SchedulingDisabled"] if status.get("unschedulable") else []
     return ",".join(words)
 
@@ -224,6 +228,26 @@ def _cluster(item: Object, around: Surroundings) -> list[Cell]:
     ]
 
 
+def _failover(item: Object, around: Surroundings) -> list[Cell]:
+    """VMS: running again, of those that were taken. Times: since the node's last sign of life."""
+    status = item["status"]
+    seconds = status.get("seconds") or {}
+    return [
+        item["metadata"]["name"],
+        status.get("node") or UNKNOWN,
+        status.get("phase") or UNKNOWN,
+        f"{status.get('running', 0)}/{len(status.get('vms') or ())}",
+        *(_seconds(seconds.get(step)) for step in ("detected", "released", "running")),
+        _created(item),
+        status.get("cause") or UNKNOWN,
+        status.get("message") or "",
+    ]
+
+
+def _seconds(value: Any) -> str:
+    return f"{value:.1f}s" if isinstance(value, (int, float)) else NONE
+
+
 _CELLS: Mapping[Kind, Callable[[Object, Surroundings], list[Cell]]] = {
     Kind.VIRTUAL_MACHINE: _vm,
     Kind.NODE: _node,
@@ -231,6 +255,7 @@ _CELLS: Mapping[Kind, Callable[[Object, Surroundings], list[Cell]]] = {
     Kind.IMAGE: _image,
     Kind.PLACEMENT_CONSTRAINT: _constraint,
     Kind.CLUSTER: _cluster,
+    Kind.FAILOVER: _failover,
 }
 
 

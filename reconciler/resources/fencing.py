@@ -47,14 +47,30 @@ class StepName(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Silence:
+    """How long nothing was heard of a node, in seconds by one judge's steady clock: `heard` on the mesh
+    (None: never), `lease` since its lease was last seen to change; `since` its last sign of life on the
+    channels that are silent."""
+
+    heard: float | None
+    lease: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepDone:
-    """One step that was carried out: `at` for people (RFC 3339), `seconds` it took, and its `epoch`."""
+    """One step that was carried out: `at` for people (RFC 3339), `seconds` it took, and its `epoch`.
+
+    `after`: seconds since the node's last sign of life, by the clock of the master `by`.
+    """
 
     step: StepName
     at: str
     epoch: int
     seconds: float = 0.0
     detail: str = ""
+    after: float | None = None
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +140,7 @@ class FenceRecord:
     node: a larger one is a daemon that began after it. `boot_id`, `machine_id`: of the host to be fenced.
     `addresses`: by which it reaches storage; `entries`: the single clients that are known of it.
     `fsids`: the Ceph clusters that it uses. `vms`: what was taken from it so far; `missing`: what still
-    lacks a proof, in words. `released`: when the last claim was emptied.
+    lacks a proof, in words. `released`: when the last claim was emptied. `silence`: at the intent.
     """
 
     id: str
@@ -149,6 +165,7 @@ class FenceRecord:
     vms: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     released: str = ""
+    silence: Silence | None = None
 
     @property
     def host_proofs(self) -> tuple[HostProof, ...]:

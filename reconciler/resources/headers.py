@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from reconciler.resources.kinds import API_VERSION, Kind, find_kind, valid_name
+from reconciler.resources.kinds import API_VERSION, WRITTEN, Kind, find_kind, valid_name
 from reconciler.resources.problems import Finding, short
 from reconciler.resources.suggest import did_you_mean, one_of
 
@@ -22,7 +22,7 @@ def examine_header(value: Any) -> tuple[Kind | None, tuple[Finding, ...]]:
         found = "a list" if isinstance(value, list) else f"the single value {short(value)}"
         message = f"a document must be a map that starts with 'apiVersion: {API_VERSION}', got {found}"
         return None, (Finding(path=(), message=message),)
-    kind = next((kind for kind in Kind if kind.value == value.get("kind")), None)
+    kind = next((kind for kind in WRITTEN if kind.value == value.get("kind")), None)
     if kind is not None:
         return kind, ()
     return None, tuple(finding for finding in (_api_version(value), _unknown_kind(value)) if finding)
@@ -39,7 +39,7 @@ def _api_version(value: dict[str, Any]) -> Finding | None:
 
 
 def _unknown_kind(value: dict[str, Any]) -> Finding:
-    kinds = [kind.value for kind in Kind]
+    kinds = [kind.value for kind in WRITTEN]
     if "kind" not in value:
         message = f"is required, and {one_of(kinds)}"
         return Finding(path=("kind",), message=message, at_key=True)
@@ -50,6 +50,9 @@ def _unknown_kind(value: dict[str, Any]) -> Finding:
         message = f"lists are not supported, got {short(wanted)}; separate the objects by lines of '---'"
         return Finding(path=("kind",), message=message)
     known = find_kind(wanted)
+    if known is not None and known.kind not in WRITTEN:
+        message = f"{short(wanted)} is no kind to write: vcl makes these itself; {one_of(kinds)}"
+        return Finding(path=("kind",), message=message)
     guess = known.kind.value if known is not None else did_you_mean(wanted, kinds)
     cure = f"did you mean '{guess}'?" if guess else one_of(kinds)
     return Finding(path=("kind",), message=f"unknown kind {short(wanted)}; {cure}")
@@ -62,7 +65,7 @@ def guess_identity(value: Any, lines: Sequence[str]) -> tuple[Kind | None, str |
     metadata = document.get("metadata")
     names = (metadata.get("name") if isinstance(metadata, dict) else None, _name_in(lines))
     kinds = (document.get("kind"), _first(_KIND, lines))
-    kind = next((kind for text in kinds for kind in Kind if kind.value == text), None)
+    kind = next((kind for text in kinds for kind in WRITTEN if kind.value == text), None)
     return kind, next((name for name in names if isinstance(name, str) and valid_name(name)), None)
 
 

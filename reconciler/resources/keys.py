@@ -17,6 +17,7 @@ lease/NODE                      its lease, in stores that have no better place t
 fence/NODE                      a fencing under way, until the node's return   master
 confirm/NODE                    that a person says it is down                  API
 return/NODE                     that nothing was left on it when it came back  the node
+failover/INCIDENT               the timeline of a fencing and its VMs, for people  master
 event/NODE/SLOT                 a ring buffer                                  the node
 tombstone/KIND/NAME             a finished deletion                            master
 """
@@ -49,6 +50,7 @@ MANIFEST_STATUS = "status/manifest/"
 FENCES = "fence/"
 CONFIRMS = "confirm/"
 RETURNS = "return/"
+FAILOVERS = "failover/"
 EVENTS = "event/"
 TOMBSTONES = "tombstone/"
 
@@ -126,6 +128,10 @@ def confirm(node: str) -> str:
 
 def returned(node: str) -> str:
     return RETURNS + node
+
+
+def failover(incident: str) -> str:
+    return FAILOVERS + incident
 
 
 def events(node: str) -> str:

@@ -21,6 +21,11 @@ class Kind(StrEnum):
     CLUSTER = "Cluster"
     STORAGE_POOL = "StoragePool"
     IMAGE = "Image"
+    FAILOVER = "Failover"
+
+
+WRITTEN = tuple(kind for kind in Kind if kind is not Kind.FAILOVER)
+"""Kinds that people write manifests of. The others are vcl's own records, for reading only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,7 @@ KINDS: tuple[KindInfo, ...] = (
     KindInfo(kind=Kind.CLUSTER, singular="cluster", plural="clusters", short=()),
     KindInfo(kind=Kind.STORAGE_POOL, singular="storagepool", plural="storagepools", short=("pool", "pools")),
     KindInfo(kind=Kind.IMAGE, singular="image", plural="images", short=("img",)),
+    KindInfo(kind=Kind.FAILOVER, singular="failover", plural="failovers", short=("fo",)),
 )
 
 _BY_NAME = {

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from reconciler.resources.kinds import KINDS
+from reconciler.resources.kinds import KINDS, WRITTEN
 from vcl.session import UsageError
-from vcl.targets import kind_named
+from vcl.targets import written_kind
 
 
 def run(
@@ -25,11 +25,11 @@ def run(
       vcl schema
     """
     if not kind:
-        print("\n".join(info.singular for info in KINDS))
+        print("\n".join(info.singular for info in KINDS if info.kind in WRITTEN))
         return 0
     if "/" in kind or "," in kind:
         raise UsageError(f"'{kind}' is not a kind", cure="see the kinds with 'vcl schema'")
     from reconciler.adapters.schema_files import schema_text
 
-    sys.stdout.write(schema_text(kind_named(kind).kind))
+    sys.stdout.write(schema_text(written_kind(kind).kind))
     return 0
