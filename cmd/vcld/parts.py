@@ -30,6 +30,7 @@ from reconciler.ports.controller import Controller, ControllerContext
 from reconciler.ports.disks import DiskBackend
 from reconciler.ports.leases import Leases
 from reconciler.ports.manifests import ManifestDirectory
+from reconciler.ports.osds import Osds
 from reconciler.ports.store import Store
 from reconciler.ports.transport import Transport
 from reconciler.resources.errors import InvalidInput
@@ -54,9 +55,12 @@ class Outside:
 
     store: Store
     leases: Leases | None
+    osds: Osds | None = None
 
     async def close(self) -> None:
-        """Close both."""
+        """Close all of it."""
+        if self.osds is not None:
+            await self.osds.close()
         if self.leases is not None:
             await self.leases.close()
         await self.store.close()
@@ -102,6 +106,7 @@ def node_ports(
         store=outside.store,
         transport=make_transport(config, name, begun.cluster.uid),
         leases=outside.leases,
+        osds=outside.osds,
         controllers=build_controllers(config, name, begun.cluster.uid),
         make_backend=partial(make_backend, config, PoolMaking(cluster_uid=begun.cluster.uid)),
         pools=builtin_pools(config),
@@ -141,6 +146,7 @@ async def open_store(config: Config) -> Outside:
     if config.store.type is StoreType.SQLITE:
         store = await SqliteStore.open(config.store_path)
         return Outside(store=store, leases=StoreLeases(store, IDS) if config.mesh is not None else None)
+    from reconciler.adapters.fencing.ceph_osds import CephOsds
     from reconciler.adapters.rados import Place, RadosStore
 
     place = Place(
@@ -151,7 +157,8 @@ async def open_store(config: Config) -> Outside:
         object=config.store.object,
     )
     state = await RadosStore.open(place)
-    return Outside(store=state, leases=state.leases())
+    osds = CephOsds(place.conf, place.user) if config.mesh is not None else None
+    return Outside(store=state, leases=state.leases(), osds=osds)
 
 
 def node_facts(config: Config) -> NodeFacts:

@@ -22,6 +22,7 @@ from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
 from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.membership import Membership, MembershipContext
 from reconciler.loops.node_status import NodeFacts, NodeReporter
+from reconciler.loops.osds import OsdContext, OsdWatch
 from reconciler.loops.pools import BackendFactory, Pools
 from reconciler.loops.rejoin import Rejoin, RejoinContext
 from reconciler.loops.schema import SchemaRule
@@ -38,6 +39,7 @@ from reconciler.ports.controller import Controller
 from reconciler.ports.fencer import Fencer
 from reconciler.ports.leases import Leases
 from reconciler.ports.manifests import BaseStore, ManifestDirectory, StatusSink
+from reconciler.ports.osds import Osds
 from reconciler.ports.store import Store
 from reconciler.ports.transport import Transport
 from reconciler.resources import keys
@@ -59,8 +61,9 @@ class NodePorts:
     """Everything outside of the loops. Without `transport` and `leases` the cluster is this one node.
 
     `pools` need no manifest; `health` is asked at every heartbeat and must be quick. Without `fencers` nobody
-    is ever fenced; `ceph_pools()`: the fsid of each pool that is on Ceph. `begin_anew` ends this run of the
-    daemon, whose session a fence has ended, and begins the next.
+    is ever fenced; without `osds` Ceph is never told that any are down; `ceph_pools()`: the fsid of each pool
+    that is on Ceph. `begin_anew` ends this run of the daemon, whose session a fence has ended, and begins the
+    next.
     """
 
     entry: Entry
@@ -79,6 +82,7 @@ class NodePorts:
     facts: NodeFacts
     health: Callable[[], NodeHealth]
     fencers: Sequence[Fencer] = ()
+    osds: Osds | None = None
     ceph_pools: Callable[[], Mapping[str, str]] = dict
     begin_anew: Callable[[], None] = lambda: None
     timers: Timers = field(default_factory=Timers)
@@ -104,6 +108,7 @@ class Node:
     elector: Elector
     rejoin: Rejoin
     schema: SchemaRule
+    osds: OsdWatch | None
     frozen: Callable[[], str]
 
     def loops(self) -> Mapping[str, Life]:
@@ -126,6 +131,8 @@ class Node:
             found["return"] = self.rejoin.run
             found["manifests"] = self.manifests.run
             found["election"] = self.elector.run
+            if self.osds is not None:
+                found["osds"] = self.osds.run
         return found
 
 
@@ -182,7 +189,26 @@ def assemble(
         elector=elector,
         rejoin=rejoin,
         schema=schema,
+        osds=_osds(ports, views, membership, events),
         frozen=frozen,
+    )
+
+
+def _osds(ports: NodePorts, views: Views, membership: Membership, events: EventRecorder) -> OsdWatch | None:
+    if ports.osds is None:
+        return None
+    return OsdWatch(
+        OsdContext(
+            node=ports.entry.host.node,
+            clock=ports.clock,
+            views=views,
+            membership=membership,
+            timers=ports.timers,
+            osds=ports.osds,
+            fencers=ports.fencers,
+            policy=lambda: views.cluster_spec().fencing,
+            event=events.record,
+        )
     )
 
 

@@ -231,7 +231,8 @@ class FencingTimeOuts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencingPolicy:
     """The cluster's setting `fencing`. `methods` are tried in this order: a later one begins once every
-    earlier one that applies has failed. No method: nobody is fenced."""
+    earlier one that applies has failed. No method: nobody is fenced. `mark_osds_down`: Ceph is told at once
+    that the OSDs of a silent node are down, and in a stall of Ceph its fence agent switches it off."""
 
     methods: tuple[FenceMethod, ...] = (
         FenceMethod.CEPH_BLOCKLIST,
@@ -240,6 +241,7 @@ class FencingPolicy:
         FenceMethod.MANUAL,
     )
     time_outs: FencingTimeOuts = field(default_factory=FencingTimeOuts)
+    mark_osds_down: bool = False
 
     def time_out(self, method: FenceMethod) -> float:
         """Seconds for one attempt."""

@@ -29,6 +29,7 @@ from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.planning.timers import Timers
 from reconciler.ports.disks import DiskBackend
 from reconciler.ports.fencer import Fencer
+from reconciler.ports.osds import Osds
 from reconciler.resources import keys
 from reconciler.resources.errors import InvalidInput, StoreError
 from reconciler.resources.infrastructure import StoragePoolSpec
@@ -81,12 +82,14 @@ class SimCluster:
         timers: Timers | None = None,
         fencers: Callable[[NodePorts], Sequence[Fencer]] = lambda ports: (),
         let_in: Callable[[str], None] = lambda address: None,
+        osds: Callable[[NodePorts], Osds | None] = lambda ports: None,
     ) -> None:
         """`fencers`: those of each run of a daemon; without any, nobody is ever fenced. `let_in`: a host
-        takes its own address off the blocklists."""
+        takes its own address off the blocklists. `osds`: its way to Ceph's OSDs."""
         self.world = world
         self._fencers = fencers
         self._let_in = let_in
+        self._osds = osds
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
         """Told of each `save`, before it happens."""
@@ -229,6 +232,7 @@ class SimCluster:
             health=lambda: NodeHealth(store=cache.healthy),
             timers=self._timers,
             fencers=self._fencers(ports),
+            osds=self._osds(ports),
             begin_anew=over.set,
         )
         writer = Writer(ports.store, cache, ports.ids)
