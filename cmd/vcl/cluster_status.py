@@ -37,6 +37,7 @@ def status_text(status: Object, vms: Sequence[Object]) -> str:
     sheet.optional("Store", _store(part(status, "store"), nodes))
     sheet.optional("Versions", _versions(nodes))
     sheet.field("Virtual machines", _machines(vms))
+    sheet.optional("Fencing", _lines(part(status, "fencing")))
     sheet.optional("Frozen", status.get("frozen"))
     sheet.optional("Problems here", "\n".join(str(problem) for problem in status.get("problems") or []))
     _held(sheet, status)

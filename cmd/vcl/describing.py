@@ -37,6 +37,12 @@ def describe(facts: Facts) -> str:
     from vcl.describing_vm import vm_body
 
     sheet = Sheet()
+    if facts.item.get("kind") == "Failover":
+        from vcl.describing_failover import failover_body
+
+        failover_body(sheet, facts)
+        _events(sheet, facts)
+        return sheet.text()
     _head(sheet, facts)
     match facts.item.get("kind"):
         case "VirtualMachine":

@@ -22,6 +22,7 @@ def node_body(sheet: Sheet, facts: Facts) -> None:
     sheet.field("Rank", status.get("rank", spec.get("rank", 0)))
     sheet.optional("Taints", "\n".join(_taint(taint) for taint in spec.get("taints") or []))
     _liveness(sheet, part(status, "liveness"), facts)
+    _fencing(sheet, part(status, "fencing"), facts)
     sheet.section("System")
     sheet.optional("Heartbeat", moment(status.get("heartbeatTime"), facts.at))
     for label, key in (
@@ -64,6 +65,46 @@ def _liveness(sheet: Sheet, seen: Mapping[str, Any], facts: Facts) -> None:
         sheet.field("Last heartbeat (mesh)", _ago(seen.get("heartbeatAge")))
         sheet.field("Last lease (store)", _ago(seen.get("leaseAge")))
     sheet.end()
+
+
+def _fencing(sheet: Sheet, fencing: Mapping[str, Any], facts: Facts) -> None:
+    """How far it is, what it lacks, and, once nothing is left to take, what the node's return waits for."""
+    if not fencing:
+        return
+    sheet.section("Fencing")
+    sheet.field("Status", fencing.get("phase"))
+    sheet.optional("Incident", fencing.get("incident"))
+    sheet.optional("Cause", fencing.get("cause"))
+    sheet.optional("Reason", fencing.get("reason"))
+    sheet.optional("Began", moment(fencing.get("began"), facts.at))
+    sheet.optional("Boot id", fencing.get("bootId"))
+    sheet.optional("Proofs", "\n".join(fencing.get("proofs") or ()))
+    sheet.optional("Failed attempts", "\n".join(attempt_lines(fencing)))
+    sheet.optional("Missing", "\n".join(fencing.get("missing") or ()))
+    sheet.optional("Taken from it", ", ".join(fencing.get("vms") or ()))
+    sheet.optional("Return waits for", fencing.get("waitsFor"))
+    steps = [
+        (step.get("step"), step.get("at"), step.get("by"), _seconds(step.get("seconds")), step.get("detail"))
+        for step in fencing.get("steps") or ()
+    ]
+    sheet.table("Steps", ("Step", "At", "By", "Took", "What"), steps)
+    sheet.end()
+
+
+def attempt_lines(fencing: Mapping[str, Any]) -> list[str]:
+    """One line for each fencer that has failed."""
+    found = []
+    for attempt in fencing.get("attempts") or ():
+        count = attempt.get("failures") or 0
+        times = "once" if count == 1 else f"{count} times"
+        found.append(
+            f"{attempt.get('fencer')}: failed {times}, last at {attempt.get('at')}: {attempt.get('error')}"
+        )
+    return found
+
+
+def _seconds(value: object) -> str:
+    return f"{value:.1f}s" if isinstance(value, (int, float)) and value else "-"
 
 
 def _ago(age: object) -> str:

@@ -54,6 +54,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="init", module="init", group=CARE, help="Make a cluster, on its first node."),
     Verb(name="join", module="join", group=CARE, help="Make this host a node of a cluster."),
     Verb(name="confirm", module="confirm", group=CARE, help="Let held deletions pass."),
+    Verb(name="node", module="node", group=CARE, help="Say of a node what only a person can know."),
     Verb(name="cluster", module="cluster", group=CARE, help="Show how the cluster is doing."),
     Verb(name="doctor", module="doctor", group=CARE, help="Check this machine, and say how to cure it."),
     Verb(name="completion", module="completion", group=CARE, help="Print a shell completion script."),

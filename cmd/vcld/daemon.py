@@ -20,7 +20,8 @@ from reconciler.loops.apply import Manifests
 from reconciler.loops.assembly import Node, assemble
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.cluster_log import ClusterLog
-from reconciler.loops.cluster_status import samples_of, view_of
+from reconciler.loops.cluster_status import fencing_of, samples_of, view_of
+from reconciler.loops.confirmations import Confirmations
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.liveness import Liveness
@@ -31,6 +32,7 @@ from reconciler.loops.session import begin, patiently
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
+from reconciler.planning.confirming import Witness
 from reconciler.planning.liveness import Standing
 from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.ports.controller import Controller
@@ -282,6 +284,7 @@ class Daemon:
             read_only=node.frozen,
             metrics=lambda: self._samples(node),
             members=Members(node.views, node.writer, standing),
+            confirmations=_confirmations(node),
             logs=logs,
         )
 
@@ -319,6 +322,7 @@ class Daemon:
             "problems": list(self._problems(node)),
             "cluster": {"name": node.begun.cluster.name, **encode(liveness.view())},
             "timers": encode(node.ports.timers),
+            "fencing": fencing_of(node),
             "store": self._store_status(node),
             "agent": {"queued": node.agent.queued},
             "manifests": {
@@ -355,6 +359,16 @@ class Daemon:
             except (VclError, TimeoutError) as error:
                 log.warning("controller %s: closing: %s", controller.name, error)
         await asyncio.to_thread(node.pools.close)
+
+
+def _confirmations(node: Node) -> Confirmations:
+    """By which a person's word reaches the store, with what this node sees as the check of it."""
+
+    def witness() -> Witness:
+        seen = node.membership
+        return Witness(me=node.name, sights=seen.sights(), ran_for=seen.ran_for())
+
+    return Confirmations(node.views, node.writer, CLOCK, node.ports.timers, witness, node.events.record)
 
 
 def _status_tree(node: Node, liveness: Liveness) -> StatusTreeLoop:

@@ -6,9 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from reconciler.loops.assembly import Node
+from reconciler.loops.fencing_samples import fencing_samples
 from reconciler.planning.cluster_view import ClusterView, Connection, Known, cluster_view
 from reconciler.planning.liveness import Standing
+from reconciler.planning.merge_fencing import fencing_status
+from reconciler.planning.snapshots import Reader
 from reconciler.ports.metrics import Sample
+from reconciler.resources import keys
 
 
 def view_of(node: Node) -> ClusterView:
@@ -36,6 +40,12 @@ def view_of(node: Node) -> ClusterView:
     )
 
 
+def fencing_of(node: Node) -> dict[str, str]:
+    """What there is to say of each node that is being fenced, or is and has not returned."""
+    names = (item.key.removeprefix(keys.FENCES) for item in node.cache.prefix(keys.FENCES))
+    return {name: str(fencing_status(Reader(node.cache), name).get("message")) for name in names}
+
+
 def samples_of(node: Node) -> Iterator[Sample]:
     """The same as metrics: an alert on them needs no CLI."""
     view = view_of(node)
@@ -53,6 +63,7 @@ def samples_of(node: Node) -> Iterator[Sample]:
     yield Sample(
         name="vcl_quorum_nodes_needed", help="Members that are a majority.", value=view.quorum.needed
     )
+    yield from fencing_samples(node.views)
     yield Sample(name="vcl_epoch", help="The epoch of the last master.", value=view.epoch)
     yield Sample(
         name="vcl_master", help="1 on the node that is master.", value=int(node.elector.epoch is not None)

@@ -109,7 +109,7 @@ def fenced(record: FenceRecord, fencer: str, order: FenceOrder, proof: Proof, st
             what = f"{proof.by} says that {proof.boot_id} is down"
         case _:
             assert_never(proof)
-    return note(_succeeded(record, fencer), StepName.FENCE, stamp, what)
+    return note(_succeeded(record, fencer), StepName.FENCE, stamp, f"by {fencer}: {what}")
 
 
 def failed(record: FenceRecord, fencer: str, error: str, stamp: Stamp) -> FenceRecord:

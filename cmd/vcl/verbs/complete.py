@@ -73,7 +73,11 @@ def _arguments(verb: str, given: Sequence[str], current: str, client: Client) ->
     if verb == "completion":
         return _matching(("bash", "zsh", "fish"), current)
     if verb == "cluster":
-        return _matching(("status",), current)
+        return _matching(("status", "placement"), current)
+    if verb == "node":
+        if not given:
+            return _matching(("confirm-down",), current)
+        return _matching(_names(info_for(Kind.NODE), client), current) if len(given) == 1 else []
     if verb not in TYPED:
         return []
     if "/" in current:

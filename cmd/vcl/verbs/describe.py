@@ -50,8 +50,7 @@ def run(
     found = fetch(client, targets, selector)
     vms = _vms(client, found.objects)
     for index, item in enumerate(found.objects):
-        query = {"kind": str(item.get("kind")), "name": str((item.get("metadata") or {}).get("name"))}
-        events = list_events(client, query) if show_events else []
+        events = _events_of(client, item) if show_events else []
         sys.stdout.write("\n\n" if index else "")
         sys.stdout.write(describe(Facts(item=item, events=events, vms=vms, at=now())))
     for error in found.errors:
@@ -59,6 +58,16 @@ def run(
     if not found.objects and not found.errors:
         print("No resources found", file=sys.stderr)
     return 1 if found.errors else 0
+
+
+def _events_of(client: Client, item: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its events; those of a failover are its node's that name the incident."""
+    kind, name = str(item.get("kind")), str((item.get("metadata") or {}).get("name"))
+    if kind != Kind.FAILOVER:
+        return list_events(client, {"kind": kind, "name": name})
+    node = str((item.get("status") or {}).get("node"))
+    found = list_events(client, {"kind": Kind.NODE.value, "name": node})
+    return [event for event in found if name in str(event.get("message"))]
 
 
 def _vms(client: Client, objects: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import asyncio
 
 from aiohttp import web
 
-from reconciler.adapters.http_api import console, daemon, events, guests, logs, manifests, objects
+from reconciler.adapters.http_api import console, daemon, events, guests, logs, manifests, nodes, objects
 from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
 from reconciler.adapters.http_api.services import SERVICES, ApiServices
 from reconciler.adapters.http_api.streams import STOPPING
@@ -92,6 +92,7 @@ def _machines(services: ApiServices) -> list[web.RouteDef]:
 def _objects(services: ApiServices) -> list[web.RouteDef]:
     one, limits = f"{ROOT}/{{kind}}/{{name}}", services.limits
     return [
+        web.post(f"{ROOT}/nodes/{{name}}/confirm-down", within(limits.change, nodes.confirm_down)),
         _get(f"{ROOT}/{{kind}}", _listed(limits.read, objects.list_or_watch)),
         _get(one, _listed(limits.read, objects.get_or_watch)),
         web.delete(one, within(limits.apply, objects.delete)),

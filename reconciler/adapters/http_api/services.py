@@ -10,6 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from reconciler.loops.cluster_log import ClusterLog
+from reconciler.loops.confirmations import Confirmations
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.members import Members
@@ -42,8 +43,8 @@ class ApiServices:
     (a store that is not to be trusted). `version`: the answer of /version. `live`, `ready`: what
     is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status. `placement`: that
     of /apis/vcl/v1/placement, for which the controllers are asked. `members`: takes nodes out of the cluster;
-    None where nobody is a member. `logs`: None when this daemon keeps no log
-    for readers.
+    None where nobody is a member. `confirmations`: takes a person's word that a node is down; None where
+    nobody is fenced. `logs`: None when this daemon keeps no log for readers.
     """
 
     objects: Objects
@@ -58,6 +59,7 @@ class ApiServices:
     status: Callable[[], Mapping[str, Any]]
     placement: Callable[[], Awaitable[Mapping[str, Any]]]
     members: Members | None = None
+    confirmations: Confirmations | None = None
     logs: ClusterLog | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str

@@ -15,6 +15,7 @@ from aiohttp import web
 from reconciler.adapters.http_api import ApiServices, build_app, serve
 from reconciler.adapters.http_api.services import Limits
 from reconciler.loops.cluster_log import ClusterLog
+from reconciler.loops.confirmations import Confirmations
 from reconciler.ports.manifests import (
     ApplyInput,
     ApplyOutcome,
@@ -127,6 +128,7 @@ class Api:
         self.problems: tuple[str, ...] = ()
         self.mistake: Exception | None = None
         self.logs: ClusterLog | None = None
+        self.confirmations: Confirmations | None = None
         self.limits = Limits()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -185,6 +187,7 @@ class Api:
             status=self._status,
             placement=self._placement,
             logs=self.logs,
+            confirmations=self.confirmations,
             limits=self.limits,
         )
 

@@ -111,6 +111,7 @@ class Api:
     on_get: Callable[[str, str], None] | None = None
     on_apply: Callable[[bool], None] | None = None
     raw: web.Response | None = None
+    life: str = ""
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
 
     def add(self, *items: dict[str, Any]) -> None:
@@ -135,6 +136,7 @@ class Api:
                 web.get(f"{API}/manifests/{{path:.+}}", self._read_file),
                 web.post(f"{API}/manifests", self._apply),
                 web.post(f"{API}/confirm", self._confirm),
+                web.post(f"{API}/nodes/{{name}}/confirm-down", self._confirm_down),
                 web.get(f"{API}/{{kind}}", self._list),
                 web.get(f"{API}/{{kind}}/{{name}}", self._get),
                 web.delete(f"{API}/{{kind}}/{{name}}", self._delete),
@@ -173,6 +175,13 @@ class Api:
     async def _confirm(self, request: web.Request) -> web.Response:
         self.status["heldDeletions"] = None
         return web.json_response({"confirmed": True})
+
+    async def _confirm_down(self, request: web.Request) -> web.Response:
+        if self.life:
+            return failure(
+                409, "Conflict", f"node 'r3' shows signs of life: {self.life}", cure="switch r3 off"
+            )
+        return web.json_response(await request.json())
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         wanted = {k: request.query[k] for k in ("kind", "name") if k in request.query}

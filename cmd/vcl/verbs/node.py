@@ -1,0 +1,111 @@
+"""vcl node: what only a person can know of a node."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import sys
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from reconciler.resources.errors import ConflictError
+from reconciler.resources.kinds import Kind, info_for
+from vcl.describing import part
+from vcl.durations import now
+from vcl.prompting import typed
+from vcl.registry import EPILOG
+from vcl.session import UsageError, connect
+from vcl.targets import checked_name
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
+
+
+@app.callback(epilog=EPILOG)
+def node(ctx: typer.Context) -> None:
+    """Say of a node what only a person can know.
+
+    \b
+    Example:
+      vcl node confirm-down r3
+    """
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command("confirm-down", epilog=EPILOG)
+def run(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node that is down")],
+    incident: Annotated[
+        str, typer.Option("--incident", metavar="ID", help="Confirm only if this is the fencing under way")
+    ] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needs --incident")] = False,
+) -> int:
+    """Confirm that a node which is being fenced is down.
+
+    The last resort, when no fencer can prove that the host does not write any more. Look at the
+    machine itself: it must be off, or its plug pulled. If it still runs, its VMs run twice and
+    write to the same disks, which destroys them. The word counts for this incident and this boot
+    of the host only, and any sign of life of it makes it void.
+
+    \b
+    Example:
+      vcl node confirm-down r3
+      vcl node confirm-down r3 --incident r3-12 --yes
+    """
+    from vcl.confirming_down import question_text
+
+    name = checked_name(name.removeprefix("node/"))
+    if yes and not incident:
+        raise UsageError(
+            "--yes needs --incident, so that an old script cannot confirm a later incident",
+            cure=f"add --incident ID, with the id that 'vcl describe node {name}' shows",
+        )
+    client = connect(ctx)
+    item = client.object(info_for(Kind.NODE), name)
+    fencing = _under_way(name, part(part(item, "status"), "fencing"), incident)
+    vms = client.objects(info_for(Kind.VIRTUAL_MACHINE)).get("items") or []
+    seen_by = str((client.get("/version") or {}).get("node") or "this node")
+    print(question_text(item, vms, now(), seen_by), file=sys.stderr)
+    id = str(fencing["incident"])
+    cure = f"add --yes --incident {id}, if the machine is surely off"
+    if not yes and not typed(
+        f"Type {name} to confirm that it is off", name, what="confirming that a node is down", cure=cure
+    ):
+        print("Cancelled, nothing was confirmed", file=sys.stderr)
+        return 1
+    said = {"incident": id, "bootId": str(fencing.get("bootId") or ""), "by": _who()}
+    client.post(f"nodes/{quote(name, safe='')}/confirm-down", said)
+    print(f"node/{name} confirmed down ({id}); follow it with 'vcl describe failover {id}'")
+    return 0
+
+
+def _under_way(name: str, fencing: dict[str, Any], incident: str) -> dict[str, Any]:
+    """The fencing to be confirmed. Raises ConflictError; the daemon checks all of it once more."""
+    if not fencing.get("incident"):
+        raise ConflictError(
+            f"no fencing of node '{name}' is under way, so there is nothing to confirm",
+            cure=f"see 'vcl describe node {name}'",
+        )
+    if incident and fencing["incident"] != incident:
+        raise ConflictError(
+            f"the fencing under way is {fencing['incident']}, not {incident}: nothing was confirmed",
+            cure=f"look again at 'vcl describe node {name}'",
+        )
+    if fencing.get("phase") == "Fenced":
+        raise ConflictError(
+            f"node '{name}' is fenced already ({fencing['incident']}): nothing is left to take from it"
+        )
+    return fencing
+
+
+def _who() -> str:
+    """user@host; the person behind sudo, if there is one."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,28 @@
+"""POST nodes/NAME/confirm-down: a person's word that this boot of a host is over."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from reconciler.adapters.http_api import requests
+from reconciler.adapters.http_api.errors import json_response
+from reconciler.adapters.http_api.services import SERVICES
+from reconciler.planning.confirming import Word
+from reconciler.resources.codec import encode
+from reconciler.resources.errors import ConflictError
+from reconciler.resources.kinds import Kind
+
+LONGEST = 200
+"""Characters of a name that a client gives itself."""
+
+
+async def confirm_down(request: web.Request) -> web.StreamResponse:
+    """POST nodes/NAME/confirm-down"""
+    services, name = request.app[SERVICES], request.match_info["name"]
+    data = await requests.body(request, allowed=("incident", "bootId", "by"))
+    word = Word(node=name, incident=requests.text(data, "incident"), boot_id=requests.text(data, "bootId"))
+    by = requests.text(data, "by")[:LONGEST]
+    services.objects.get(Kind.NODE, name)
+    if services.confirmations is None:
+        raise ConflictError("this cluster is one node: nobody is fenced, and there is nothing to confirm")
+    return json_response(encode(await services.confirmations.confirm_down(word, by)))
