@@ -205,11 +205,12 @@ class OsdWatch:
         return any(found is not None and found.node == node for found in (*bindings, *claims))
 
     def _osds_of(self, node: str) -> tuple[int, ...]:
-        views, mine, others = self._context.views, set[str](), set[str]()
-        for item in views.cache.prefix(keys.SESSIONS):
-            session = views.record(item.key, Session)
-            if session is not None:
-                (mine if item.key == keys.session(node) else others).update(session.addresses)
+        """By the addresses of its storage, and by that on the mesh: it may be the same network."""
+        mine, others = set[str](), set[str]()
+        for name, member in self._context.membership.members().items():
+            session = self._context.views.record(keys.session(name), Session)
+            found = session.addresses if session is not None else ()
+            (mine if name == node else others).update((*found, member.address))
         return osds_of(mine, others, self._known)
 
     def _is_dead(self, sight: Sight) -> bool:

@@ -22,6 +22,8 @@ FAST = {
     "osd_heartbeat_interval": ("osd", 2.0),
     "mon_lease": ("mon", 2.0),
     "mon_election_timeout": ("mon", 2.0),
+    "mon_client_ping_interval": ("global", 2.0),
+    "mon_client_ping_timeout": ("global", 4.0),
 }
 """Settings with which Ceph goes on soon after the death of a host that also ran OSDs or a monitor: whose they
 are, and the value; 28 s became 12 s in a trial with three hosts."""

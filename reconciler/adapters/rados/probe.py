@@ -28,13 +28,16 @@ EXPIRY = 60.0
 """Seconds after which Ceph forgets the entry, should it not be removed."""
 NO_OSD, NO_FLAG = "999999", "vcl-doctor"
 SETTINGS = {
-    "osd_heartbeat_grace": "osd.0",
+    "osd_heartbeat_grace": "mon.a",
     "osd_heartbeat_interval": "osd.0",
     "mon_lease": "mon.a",
     "mon_election_timeout": "mon.a",
+    "mon_client_ping_interval": "osd.0",
+    "mon_client_ping_timeout": "osd.0",
     "auth_allow_insecure_global_id_reclaim": "mon.a",
 }
-"""What is looked up, and whose section of the configuration says it."""
+"""What is looked up, and whose section of the configuration says it: of those that both read, the one that is
+forgotten more easily."""
 
 _LOCK, _CLIENT = "vcl-doctor", 8
 

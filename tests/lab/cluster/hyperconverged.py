@@ -32,6 +32,8 @@ osd heartbeat grace = 8
 osd heartbeat interval = 2
 mon lease = 2
 mon election timeout = 2
+mon client ping interval = 2
+mon client ping timeout = 4
 """
 """What docs/operations.md recommends for such hosts."""
 _CONF = """\
