@@ -12,6 +12,7 @@ import pytest
 cluster = sys.modules["vcl_lab_cluster"]
 _fixtures = sys.modules["vcl_lab_fixtures"]
 lab_node = _fixtures.load("vcl_lab_node", Path(__file__).with_name("node.py"))
+_fixtures.load("vcl_lab_proofs", Path(__file__).with_name("proofs.py"))
 
 
 @pytest.fixture
