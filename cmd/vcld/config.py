@@ -11,6 +11,7 @@ from typing import Any
 from reconciler.planning.timers import load_timers
 from reconciler.resources.codec import decode, quantity
 from reconciler.resources.errors import InvalidInput
+from reconciler.resources.fencing import is_address
 from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import MESH_PORT
 
@@ -90,14 +91,16 @@ class CapacityConfig:
 class Config:
     """Paths are absolute. Without `mesh` the cluster is this one node.
 
-    `controllers` maps a controller's name to its own options; `pools` exist without a manifest, and a
-    StoragePool manifest of the same name replaces them.
+    `storage_addresses`: IP addresses by which this host reaches storage, besides the one by which its
+    store's client does. `controllers` maps a controller's name to its own options; `pools` exist without a
+    manifest, and a StoragePool manifest of the same name replaces them.
     """
 
     node: str | None = None
     cluster: str = "vcl"
     address: str = ""
     rank: int = 0
+    storage_addresses: tuple[str, ...] = ()
     state_dir: str = "/var/lib/vcl"
     run_dir: str = "/run/vcl"
     manifests: str | None = None
@@ -150,4 +153,7 @@ def config_from(data: Mapping[str, Any]) -> Config:
             "a node with a mesh needs its own address, by which the other nodes reach it",
             cure="set `address` to this host's IP address",
         )
+    wrong = [address for address in config.storage_addresses if not is_address(address)]
+    if wrong:
+        raise InvalidInput(f"storageAddresses: {', '.join(wrong)} is no IP address")
     return config

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -40,9 +40,11 @@ from reconciler.ports.metrics import Measured, Sample
 from reconciler.resources import keys
 from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
+from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import NodeHealth
 from reconciler.resources.records import SchemaRecord
 from vcld.config import Config, StoreType
+from vcld.fencing import Fencers
 from vcld.parts import CLOCK, IDS, Outside, entry, node_ports, open_store, version_info
 
 log = logging.getLogger(__name__)
@@ -140,7 +142,8 @@ class Daemon:
 
     async def _with_store(self, outside: Outside, ready: Callable[[], None]) -> None:
         begun = await patiently(
-            lambda: begin(outside.store, entry(self._config), CLOCK, IDS), "beginning a session"
+            lambda: begin(outside.store, entry(self._config, outside.addresses()), CLOCK, IDS),
+            "beginning a session",
         )
         before = None if self._accept_store else self._seen_file.load()
         self._frozen = doubt(before, begun.seen)
@@ -152,7 +155,8 @@ class Daemon:
         writer = Writer(outside.store, cache, IDS)
         probe = HealthProbe(self._config.state_path)
         directory = LocalManifestDirectory(self._config.manifests_path, node=entry(self._config).host.node)
-        ports = node_ports(self._config, begun, outside, directory, lambda: self._health(probe))
+        fencers = Fencers(self._config, outside.store, self._pool_specs)
+        ports = node_ports(self._config, begun, outside, fencers, directory, lambda: self._health(probe))
         node = self._node = assemble(ports, begun, cache, writer, lambda: self._frozen)
         log.info("vcld on node %s, session %d, cluster %s", node.name, begun.session, begun.cluster.uid)
         liveness = Liveness(lambda: view_of(node), CLOCK, ports.timers.mesh_heartbeat)
@@ -164,9 +168,14 @@ class Daemon:
                 "liveness": liveness.run,
                 "status": _status_tree(node, liveness).run,
             }
+            if fencers.clusters is not None and self._config.mesh is not None:
+                loops["fencers"] = fencers.clusters.run
             services = self._services(node, logs, liveness)
             self._supervisor.start({**node.loops(), **loops})
-            await self._until_stopped(node, services, directory, ready)
+            try:
+                await self._until_stopped(node, services, directory, ready)
+            finally:
+                await fencers.close()
 
     @contextlib.asynccontextmanager
     async def _cluster_log(self, node: Node) -> AsyncIterator[ClusterLog]:
@@ -201,6 +210,9 @@ class Daemon:
             self._save_seen(node)
             await directory.close()
             await self._close_all(node)
+
+    def _pool_specs(self) -> Mapping[str, StoragePoolSpec]:
+        return self._node.pools.specs() if self._node is not None else {}
 
     def _health(self, probe: HealthProbe) -> NodeHealth:
         """What the heartbeats tell of this node."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,13 @@ from reconciler.ports.osds import Osds
 from reconciler.ports.store import Store
 from reconciler.ports.transport import Transport
 from reconciler.resources.errors import InvalidInput
+from reconciler.resources.fencing import canonical, client_host, is_client
 from reconciler.resources.infrastructure import DirectoryPool, PoolType, StoragePoolSpec
 from reconciler.resources.manifest import parse_manifest
 from reconciler.resources.membership import Member, NodeHealth
 from reconciler.resources.records import STORE_SCHEMA
 from vcld.config import Config, MeshTls, StoreType
+from vcld.fencing import Fencers
 
 if TYPE_CHECKING:
     from reconciler.adapters.rbd import Clusters
@@ -51,11 +54,13 @@ IDS = SystemIds()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outside:
-    """What is shared with the other nodes and opened before anything else."""
+    """What is shared with the other nodes and opened before anything else. `addresses()`: its own clients of
+    Ceph, all so far."""
 
     store: Store
     leases: Leases | None
     osds: Osds | None = None
+    addresses: Callable[[], tuple[str, ...]] = tuple
 
     async def close(self) -> None:
         """Close all of it."""
@@ -66,14 +71,20 @@ class Outside:
         await self.store.close()
 
 
-def host_identity(config: Config) -> HostIdentity:
-    """This host, by the configured name or its own."""
+def host_identity(config: Config, clients: Iterable[str] = ()) -> HostIdentity:
+    """This host, by the configured name or its own. `clients`: of Ceph, which it has already."""
+    clients = tuple(sorted(canonical(client) for client in clients if is_client(client)))
+    hosts = (*config.storage_addresses, *(client_host(client) for client in clients))
     return HostIdentity(
-        node=config.node or host.node_name(), boot_id=host.boot_id(), machine_id=host.machine_id()
+        node=config.node or host.node_name(),
+        boot_id=host.boot_id(),
+        machine_id=host.machine_id(),
+        addresses=tuple(dict.fromkeys(str(ip_address(address)) for address in hosts)),
+        clients=clients,
     )
 
 
-def entry(config: Config) -> Entry:
+def entry(config: Config, clients: Iterable[str] = ()) -> Entry:
     """As whom this daemon enters the cluster."""
     member = Member(
         address=config.address,
@@ -82,19 +93,23 @@ def entry(config: Config) -> Entry:
         version=reconciler.__version__,
         schemas=KNOWN_SCHEMAS,
     )
-    return Entry(host=host_identity(config), member=member, cluster=config.cluster, alone=config.mesh is None)
+    return Entry(
+        host=host_identity(config, clients), member=member, cluster=config.cluster, alone=config.mesh is None
+    )
 
 
 def node_ports(
     config: Config,
     begun: Begun,
     outside: Outside,
+    fencers: Fencers,
     directory: ManifestDirectory,
     health: Callable[[], NodeHealth],
 ) -> NodePorts:
     """The adapters that the configuration asks for. Raises InvalidInput for a controller that cannot be
     loaded and for unusable mesh files."""
-    identity = entry(config)
+    identity = entry(config, outside.addresses())
+    making = PoolMaking(cluster_uid=begun.cluster.uid)
     name = identity.host.node
     if "default" not in config.pools:
         config.images_path.mkdir(parents=True, exist_ok=True, mode=0o711)
@@ -107,8 +122,11 @@ def node_ports(
         transport=make_transport(config, name, begun.cluster.uid),
         leases=outside.leases,
         osds=outside.osds,
+        fencers=fencers.all if config.mesh is not None else None,
+        ceph_pools=fencers.ceph_pools,
+        ceph_clients=lambda: (*outside.addresses(), *fencers.addresses(), *making.addresses()),
         controllers=build_controllers(config, name, begun.cluster.uid),
-        make_backend=partial(make_backend, config, PoolMaking(cluster_uid=begun.cluster.uid)),
+        make_backend=partial(make_backend, config, making),
         pools=builtin_pools(config),
         directory=directory,
         bases=BaseFile(config.state_path / "manifests.json"),
@@ -158,7 +176,12 @@ async def open_store(config: Config) -> Outside:
     )
     state = await RadosStore.open(place)
     osds = CephOsds(place.conf, place.user) if config.mesh is not None else None
-    return Outside(store=state, leases=state.leases(), osds=osds)
+    return Outside(
+        store=state,
+        leases=state.leases(),
+        osds=osds,
+        addresses=lambda: (state.address, *(osds.addresses if osds is not None else ())),
+    )
 
 
 def node_facts(config: Config) -> NodeFacts:
@@ -198,6 +221,10 @@ class PoolMaking:
 
     cluster_uid: str
     clusters: Clusters | None = None
+
+    def addresses(self) -> tuple[str, ...]:
+        """The pools' clients of Ceph, all so far."""
+        return self.clusters.addresses if self.clusters is not None else ()
 
 
 def make_backend(config: Config, making: PoolMaking, name: str, spec: StoragePoolSpec) -> DiskBackend:

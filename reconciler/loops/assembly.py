@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,6 +23,7 @@ from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.membership import Membership, MembershipContext
 from reconciler.loops.node_status import NodeFacts, NodeReporter
 from reconciler.loops.osds import OsdContext, OsdWatch
+from reconciler.loops.own_clients import OwnClients
 from reconciler.loops.pools import BackendFactory, Pools
 from reconciler.loops.rejoin import Rejoin, RejoinContext
 from reconciler.loops.schema import SchemaRule
@@ -61,9 +62,10 @@ class NodePorts:
     """Everything outside of the loops. Without `transport` and `leases` the cluster is this one node.
 
     `pools` need no manifest; `health` is asked at every heartbeat and must be quick. Without `fencers` nobody
-    is ever fenced; without `osds` Ceph is never told that any are down; `ceph_pools()`: the fsid of each pool
-    that is on Ceph. `begin_anew` ends this run of the daemon, whose session a fence has ended, and begins the
-    next.
+    is ever fenced; they come and go with the pools. Without `osds` Ceph is never told that any are down.
+    `ceph_pools()`: the fsid of each pool that is on Ceph; `ceph_clients()`: the addresses of all clients of
+    Ceph that this process has had. `begin_anew` ends this run of the daemon, whose session a fence has ended,
+    and begins the next.
     """
 
     entry: Entry
@@ -81,9 +83,10 @@ class NodePorts:
     status: StatusSink
     facts: NodeFacts
     health: Callable[[], NodeHealth]
-    fencers: Sequence[Fencer] = ()
+    fencers: Callable[[], Sequence[Fencer]] | None = None
     osds: Osds | None = None
     ceph_pools: Callable[[], Mapping[str, str]] = dict
+    ceph_clients: Callable[[], Iterable[str]] = tuple
     begin_anew: Callable[[], None] = lambda: None
     timers: Timers = field(default_factory=Timers)
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -107,6 +110,7 @@ class Node:
     membership: Membership
     elector: Elector
     rejoin: Rejoin
+    clients: OwnClients
     schema: SchemaRule
     osds: OsdWatch | None
     frozen: Callable[[], str]
@@ -131,6 +135,7 @@ class Node:
             found["return"] = self.rejoin.run
             found["manifests"] = self.manifests.run
             found["election"] = self.elector.run
+            found["clients"] = self.clients.run
             if self.osds is not None:
                 found["osds"] = self.osds.run
         return found
@@ -188,6 +193,7 @@ def assemble(
         membership=membership,
         elector=elector,
         rejoin=rejoin,
+        clients=OwnClients(views, writer, name, begun, ports.ceph_clients),
         schema=schema,
         osds=_osds(ports, views, membership, events),
         frozen=frozen,
@@ -205,7 +211,7 @@ def _osds(ports: NodePorts, views: Views, membership: Membership, events: EventR
             membership=membership,
             timers=ports.timers,
             osds=ports.osds,
-            fencers=ports.fencers,
+            fencers=ports.fencers or tuple,
             policy=lambda: views.cluster_spec().fencing,
             event=events.record,
         )
@@ -344,7 +350,7 @@ async def _run_master(
 
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(watch()), group.create_task(_raise_schema(schema, membership))]
-        if ports.fencers:
+        if ports.fencers is not None:
             fencing = _fencing(ports, views, writer, events, membership, epoch)
             beside.append(group.create_task(fencing.run()))
         await master.run()
@@ -365,7 +371,7 @@ def _fencing(
         views=views,
         membership=membership,
         timers=ports.timers,
-        fencers=ports.fencers,
+        fencers=ports.fencers or tuple,
         policy=lambda: views.cluster_spec().fencing,
         pools=ports.ceph_pools,
     )

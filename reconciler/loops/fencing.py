@@ -88,7 +88,6 @@ class Fencing:
         self._context = context
         self._reader = FactReader(context.input)
         self._writes = FencingWrites(context.views, context.writer, context.epoch)
-        self._fencers: dict[str, Fencer] = {fencer.id: fencer for fencer in context.input.fencers}
         self._not_before: dict[tuple[str, str], float] = {}
         self._driven: dict[str, asyncio.Task[None]] = {}
         self._told: dict[str, str] = {}
@@ -124,8 +123,19 @@ class Fencing:
             self._changed.set()
         confirmed = {key.removeprefix(keys.CONFIRMS) for key in changed if key.startswith(keys.CONFIRMS)}
         for node, id in list(self._not_before):
-            if node in confirmed and self._fencers[id].method is FenceMethod.MANUAL:
+            if node in confirmed and id in self._by_hand():
                 del self._not_before[node, id]  # a person does not wait for the pause after the last look
+
+    def _by_hand(self) -> frozenset[str]:
+        fencers = self._context.input.fencers()
+        return frozenset(fencer.id for fencer in fencers if fencer.method is FenceMethod.MANUAL)
+
+    def _fencer(self, id: str) -> Fencer:
+        """The one that a step was decided with. Raises ConflictError when it went away since."""
+        for fencer in self._context.input.fencers():
+            if fencer.id == id:
+                return fencer
+        raise ConflictError(f"there is no fencer {id} any more")
 
     def _look(self) -> None:
         for node in self._reader.nodes():
@@ -206,7 +216,7 @@ class Fencing:
         self._say(record, "FencingBegun", f"{record.incident}: {step.reason}", EventType.WARNING)
 
     async def _fence(self, record: FenceRecord, step: Fence) -> None:
-        fencer = self._fencers[step.fencer]
+        fencer = self._fencer(step.fencer)
         timeout = self._context.input.policy().time_out(fencer.method)
         began = self._context.clock.monotonic()
         proof = await self._attempt(
@@ -220,7 +230,7 @@ class Fencing:
         self._say(record, "Fenced", f"{record.incident}: {_last(done)}")
 
     async def _settle(self, record: FenceRecord, step: Settle) -> None:
-        fencer, proof = self._fencers[step.fencer], record.on(step.fsid)
+        fencer, proof = self._fencer(step.fencer), record.on(step.fsid)
         assert proof is not None
         timeout = self._context.input.policy().time_out(fencer.method)
         began = self._context.clock.monotonic()
@@ -237,7 +247,7 @@ class Fencing:
             )
 
     async def _break_locks(self, record: FenceRecord, step: BreakLocks) -> None:
-        fencer = self._fencers[step.fencer]
+        fencer = self._fencer(step.fencer)
         timeout = self._context.input.policy().time_out(fencer.method)
         began = self._context.clock.monotonic()
         broken = await self._attempt(
@@ -260,7 +270,7 @@ class Fencing:
             self._context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, vm, "FailedOver", message)
 
     async def _lift(self, record: FenceRecord, step: Lift) -> None:
-        fencer = self._fencers[step.fencer]
+        fencer = self._fencer(step.fencer)
         timeout = self._context.input.policy().time_out(fencer.method)
         began = self._context.clock.monotonic()
         guard = self._guard(record)

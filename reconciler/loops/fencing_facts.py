@@ -29,14 +29,14 @@ from reconciler.resources.records import Binding, Claim, Session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencingInput:
-    """`fencers`: all there are. `policy()`: the cluster's present setting. `pools()`: the Ceph cluster's fsid
-    by the name of each pool that is on one."""
+    """`fencers()`: all there are now. `policy()`: the cluster's present setting. `pools()`: the Ceph
+    cluster's fsid by the name of each pool that is on one."""
 
     node: str
     views: Views
     membership: Membership
     timers: Timers
-    fencers: Sequence[Fencer]
+    fencers: Callable[[], Sequence[Fencer]]
     policy: Callable[[], FencingPolicy]
     pools: Callable[[], Mapping[str, str]]
 
@@ -169,8 +169,9 @@ class FactReader:
         """In the order of the policy's methods. Those of Ceph that the policy does not name any more still
         lift what they once entered."""
         methods = self._given.policy().methods
-        chosen = [f for method in methods for f in self._given.fencers if f.method is method]
-        retired = [f for f in self._given.fencers if f.fsid and f.method not in methods]
+        known = self._given.fencers()
+        chosen = [f for method in methods for f in known if f.method is method]
+        retired = [f for f in known if f.fsid and f.method not in methods]
         infos = [self._info(fencer, fencer.unready(order) if order is not None else "") for fencer in chosen]
         infos += [self._info(fencer, "it is not among the cluster's `fencing.methods`") for fencer in retired]
         return tuple(infos)

@@ -51,7 +51,8 @@ REST = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OsdContext:
-    """`fencers`: all there are; of them those that take power are used. `policy()`: the present setting."""
+    """`fencers()`: all there are now; of them those that take power are used. `policy()`: the present
+    setting."""
 
     node: str
     clock: Clock
@@ -59,7 +60,7 @@ class OsdContext:
     membership: Membership
     timers: Timers
     osds: Osds
-    fencers: Sequence[Fencer]
+    fencers: Callable[[], Sequence[Fencer]]
     policy: Callable[[], FencingPolicy]
     event: RecordEvent
 
@@ -152,7 +153,7 @@ class OsdWatch:
         """By the first fence agent that can; its `status` is the proof."""
         node, policy = sight.name, self._context.policy()
         order = self._order(sight)
-        able = (f for f in self._context.fencers if f.method is FenceMethod.AGENT and not f.unready(order))
+        able = (f for f in self._context.fencers() if f.method is FenceMethod.AGENT and not f.unready(order))
         agent = next(able, None) if FenceMethod.AGENT in policy.methods else None
         if agent is None:
             self._done[node, "off"] = float("inf")

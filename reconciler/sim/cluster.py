@@ -210,6 +210,7 @@ class SimCluster:
         frozen: str,
         over: asyncio.Event,
     ) -> Loops:
+        fencers = self._fencers(ports)
         shelf = ports.memory.setdefault("guests", MemoryShelf())
         controller = DummyController(
             hypervisor=DummyHypervisor(shelf=shelf), options=DummyOptions(cpus=16, memory=64 * GIB)
@@ -231,7 +232,7 @@ class SimCluster:
             facts=NodeFacts(version=host.release.version, address=ports.address, cpus=16, memory=64 * GIB),
             health=lambda: NodeHealth(store=cache.healthy),
             timers=self._timers,
-            fencers=self._fencers(ports),
+            fencers=(lambda: fencers) if fencers else None,
             osds=self._osds(ports),
             begin_anew=over.set,
         )

@@ -55,6 +55,11 @@ class CephBlocklistFencer:
             raise
         return cls(commands, fsid, id)
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its own clients of Ceph, all so far."""
+        return self._commands.addresses
+
     def unready(self, order: FenceOrder) -> str:
         """See Fencer."""
         return "" if order.addresses or order.clients else f"no Ceph client of {order.node} is known"

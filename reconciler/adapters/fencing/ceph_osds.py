@@ -25,6 +25,11 @@ class CephOsds:
         """Connects when first asked."""
         self._ways = (MonCommands(conf, user), MonCommands(conf, user))
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Its own clients of Ceph, all so far."""
+        return tuple(address for way in self._ways for address in way.addresses)
+
     async def locate(self, *, timeout: float) -> Mapping[int, frozenset[str]]:
         """See Osds. Keeps both connections open, so that none has to be made in a stall."""
         deadline = time.monotonic() + timeout

@@ -54,6 +54,8 @@ class MonCommands:
         self._counting = threading.Lock()
         self._connection: _Connection | None = None
         self._closed = False
+        self.addresses: tuple[str, ...] = ()
+        """Those that its connections have had so far, as Ceph knows them."""
 
     async def ask(
         self,
@@ -115,6 +117,7 @@ class MonCommands:
                 for name, value in {**dict.fromkeys(limits, self._answer), **_HUNT}.items():
                     cluster.conf_set(name, str(value))
                 cluster.connect()
+                self.addresses = (*self.addresses, cluster.get_addrs())
                 self._connection = _Connection(cluster)
             with self._counting:
                 self._connection.users += 1

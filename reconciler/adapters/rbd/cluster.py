@@ -52,6 +52,8 @@ class Cluster:
         self._session: _Session | None = None
         self._closed = False
         self._fsid = ""
+        self.addresses: tuple[str, ...] = ()
+        """Those that its connections have had so far, as Ceph knows them."""
         self._monitors: tuple[float, tuple[str, ...]] = (float("-inf"), ())
 
     @contextlib.contextmanager
@@ -141,7 +143,7 @@ class Cluster:
 
     def _connect(self) -> Any:
         try:
-            return connect(
+            handle = connect(
                 self.conf,
                 self.user,
                 op_timeout=self._limits.op,
@@ -150,6 +152,8 @@ class Cluster:
             )
         except rados.Error as error:
             raise cannot_connect(error, self.conf, self.user) from error
+        self.addresses = (*self.addresses, handle.get_addrs())
+        return handle
 
 
 class Clusters:
@@ -158,6 +162,7 @@ class Clusters:
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
         self._made: dict[tuple[str, str], tuple[Cluster, int]] = {}
+        self._gone: tuple[str, ...] = ()
 
     def get(self, conf: str, user: str) -> Cluster:
         """The one for this configuration file and user; connects later."""
@@ -165,6 +170,12 @@ class Clusters:
         cluster = cluster or Cluster(conf, user, self._limits)
         self._made[(conf, user)] = (cluster, users + 1)
         return cluster
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Their clients of Ceph, all so far."""
+        made = (cluster for cluster, _ in self._made.values())
+        return (*self._gone, *(address for cluster in made for address in cluster.addresses))
 
     def give_back(self, cluster: Cluster) -> None:
         """Close it when nobody else has it. Blocks for a moment."""
@@ -174,6 +185,7 @@ class Clusters:
             self._made[key] = (known, users - 1)
         else:
             del self._made[key]
+            self._gone = (*self._gone, *cluster.addresses)
             cluster.close()
 
 

@@ -1,0 +1,73 @@
+"""What this daemon can fence with: Ceph's blocklists, fence agents, a person's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from reconciler.adapters.fencing.agent import AgentFencer
+from reconciler.adapters.fencing.manual import ManualFencer
+from reconciler.ports.fencer import Fencer
+from reconciler.ports.store import Store
+from reconciler.resources import keys
+from reconciler.resources.fencing import ConfirmRecord
+from reconciler.resources.infrastructure import PoolType, StoragePoolSpec
+from reconciler.resources.records import load
+from vcld.config import Config, StoreType
+
+if TYPE_CHECKING:
+    from reconciler.adapters.fencing.ceph_clusters import CephClusters, Way
+
+
+class Fencers:
+    """All of them. `pools()`: every pool's spec as this node knows it now."""
+
+    def __init__(
+        self, config: Config, store: Store, pools: Callable[[], Mapping[str, StoragePoolSpec]]
+    ) -> None:
+        self._pools = pools
+        self._config = config
+        self._hosts: tuple[Fencer, ...] = (AgentFencer(), ManualFencer(lambda node: _confirm(store, node)))
+        self.clusters: CephClusters | None = self._clusters()
+
+    def all(self) -> tuple[Fencer, ...]:
+        """Those that can be asked now."""
+        ceph = self.clusters.fencers() if self.clusters is not None else ()
+        return (*ceph, *self._hosts)
+
+    def ceph_pools(self) -> dict[str, str]:
+        """The fsid of each pool on Ceph."""
+        return self.clusters.pools() if self.clusters is not None else {}
+
+    def addresses(self) -> tuple[str, ...]:
+        """Their own clients of Ceph."""
+        return self.clusters.addresses if self.clusters is not None else ()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self.clusters is not None:
+            await self.clusters.close()
+
+    def _clusters(self) -> CephClusters | None:
+        """None without Ceph's Python bindings: then no pool on Ceph is usable here either."""
+        try:
+            from reconciler.adapters.fencing.ceph_clusters import CephClusters, Way
+        except ImportError:
+            return None
+        store = self._config.store
+        own = Way(conf=store.conf, user=store.user) if store.type is StoreType.RADOS else None
+
+        def ways() -> dict[str, Way]:
+            return {
+                name: Way(conf=spec.rbd.conf, user=spec.rbd.user)
+                for name, spec in self._pools().items()
+                if spec.type is PoolType.RBD and spec.rbd is not None
+            }
+
+        return CephClusters(own, ways)
+
+
+async def _confirm(store: Store, node: str) -> ConfirmRecord | None:
+    key = keys.confirm(node)
+    found = await store.get([key])
+    return load(ConfirmRecord, found[key].value) if key in found else None
