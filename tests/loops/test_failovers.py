@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from reconciler.adapters.fencing.manual import ManualFencer
 from reconciler.adapters.schema_files import load_schemas
+from reconciler.loops.confirmations import Confirmations
+from reconciler.planning.confirming import Witness, Word
 from reconciler.planning.failover import phase_of
-from reconciler.planning.merge_fencing import failover_object
+from reconciler.planning.merge import merged_object
+from reconciler.planning.timers import Timers
+from reconciler.ports.fencer import Fencer
 from reconciler.resources import keys
+from reconciler.resources.errors import ConflictError
 from reconciler.resources.failover import FailoverPhase, FailoverRecord, VmStep
-from reconciler.resources.fencing import StepName
+from reconciler.resources.fencing import ConfirmRecord, StepName
+from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import ParsedFile, parse_manifest
 from reconciler.resources.records import Claim, Event, load
+from reconciler.resources.transactions import KeyValue
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.fencer import SimBlocklist, SimCephFencer
 from reconciler.sim.world import World
@@ -29,13 +39,12 @@ def parse(path: str, data: bytes) -> ParsedFile:
 class Site:
     """Nodes with VMs, and a blocklist that lets a node in when it asks."""
 
-    def __init__(self, world: World, nodes: int = 3) -> None:
+    def __init__(self, world: World, nodes: int = 3, *, manual: bool = False) -> None:
         self.world = world
+        self._manual = manual
         names = tuple(f"r{number}" for number in range(1, nodes + 1))
         self.blocklist = SimBlocklist(fsid="ceph", now=lambda: world.now)
-        self.cluster = SimCluster(
-            world, names, parse, fencers=lambda ports: (SimCephFencer(self.blocklist),), let_in=self._let_in
-        )
+        self.cluster = SimCluster(world, names, parse, fencers=self._make, let_in=self._let_in)
         self.cluster.found()
         for vm in VMS:
             text = f"apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata: {{name: {vm}}}\n"
@@ -46,6 +55,35 @@ class Site:
         world.run_until(lambda: list(self.cluster.masters()) == ["r1"], 60.0, "r1 is master")
         world.run_until(lambda: all(self.owner(vm) for vm in VMS), 60.0, "all VMs are owned")
         world.run_for(5.0)
+
+    def _make(self, ports: object) -> tuple[Fencer, ...]:
+        return (ManualFencer(self._confirmed),) if self._manual else (SimCephFencer(self.blocklist),)
+
+    async def _confirmed(self, node: str) -> ConfirmRecord | None:
+        value = self.stored(keys.confirm(node))
+        return load(ConfirmRecord, value) if value is not None else None
+
+    def confirm(self, asked: str, word: Word) -> ConfirmRecord:
+        """A person says so on one node."""
+        loops = self.cluster.loops(asked)
+        assert loops is not None
+
+        def witness() -> Witness:
+            seen = loops.membership
+            return Witness(me=asked, sights=seen.sights(), ran_for=seen.ran_for())
+
+        desk = Confirmations(
+            loops.views, loops.writer, loops.ports.clock, Timers(), witness, loops.events.record
+        )
+        return self.world.call(asked, lambda ports: desk.confirm_down(word, "ann@desk"))
+
+    def shown(self, kind: Kind, name: str) -> Any:
+        found = merged_object(self, kind, name)
+        assert found is not None
+        return found["status"]
+
+    def get(self, key: str) -> KeyValue | None:
+        return self.world.storage.cluster.get([key]).get(key)
 
     def _let_in(self, address: str) -> None:
         if self.blocklist.until(f"{address}:0/0") is not None:
@@ -146,13 +184,49 @@ def test_a_failover_is_an_object_that_people_can_ask_for(world: World) -> None:
     world.run_until(site.complete, 60.0)
     (failover,) = site.failovers()
 
-    class Stored:
-        def get(self, key: str) -> object:
-            return world.storage.cluster.get([key]).get(key)
-
-    found = failover_object(Stored(), failover.incident)  # type: ignore[arg-type]
-    assert found is not None
-    status = found["status"]
+    status = site.shown(Kind.FAILOVER, failover.incident)
     assert status["phase"] == "Completed"
     assert status["running"] == len(failover.vms)
     assert set(status["seconds"]) >= {"detected", "fenced", "settled", "released", "running"}
+
+
+def test_without_a_proof_vms_wait_and_say_so_until_a_person_knows_better(world: World) -> None:
+    site = Site(world, manual=True)
+    victim = next(node for node in ("r2", "r3") if site.on(node))
+    other = "r2" if victim == "r3" else "r3"
+    lost = site.on(victim)
+    vm = min(lost)
+    world.node(victim).power_off()
+    world.run_for(60.0)
+    assert site.on(victim) == lost, "nothing starts on a guess"
+    waiting = site.shown(Kind.VIRTUAL_MACHINE, vm)
+    assert waiting["phase"] == "Fencing"
+    assert f"waiting for a proof that {victim} is cut off" in waiting["message"]
+    assert f"vcl node confirm-down {victim}" in waiting["message"]
+    fencing = site.shown(Kind.NODE, victim)["fencing"]
+    word = Word(node=victim, incident=fencing["incident"], boot_id=fencing["bootId"])
+    with pytest.raises(ConflictError, match="what you confirm is an-older-one"):
+        site.confirm("r1", replace(word, incident="an-older-one"))
+    site.confirm(other, word)
+    took = world.run_until(lambda: site.complete() and not site.on(victim), 20.0)
+    assert took < 3.0, "a person does not wait for a fencer's pause"
+    (failover,) = site.failovers()
+    (proof,) = (mark for mark in failover.marks if mark.step is StepName.FENCE)
+    assert proof.detail == f"by manual: ann@desk says that {fencing['bootId']} is down"
+
+
+def test_a_host_that_shows_up_again_voids_a_person_s_word(world: World) -> None:
+    site = Site(world, manual=True)
+    victim = next(node for node in ("r2", "r3") if site.on(node))
+    lost = site.on(victim)
+    world.network.isolate(victim)
+    world.storage.cut(victim)
+    world.run_until(lambda: site.stored(keys.fence(victim)) is not None, 30.0, "it is being fenced")
+    fencing = site.shown(Kind.NODE, victim)["fencing"]
+    word = Word(node=victim, incident=fencing["incident"], boot_id=fencing["bootId"])
+    world.network.heal()
+    world.run_for(3.0)
+    with pytest.raises(ConflictError, match="shows signs of life"):
+        site.confirm("r1", word)
+    assert site.stored(keys.confirm(victim)) is None
+    assert lost
