@@ -31,7 +31,7 @@ def question_text(item: Object, vms: Sequence[Object], at: datetime, seen_by: st
     if link:
         sheet.field("Link", f"{link.get('state')} for {seconds(link.get('seconds'))}")
     sheet.end()
-    sheet.optional("Fencers tried", "\n".join(attempt_lines(fencing)))
+    sheet.optional("Fencers tried", "\n".join(attempt_lines(fencing, but="manual")))
     sheet.optional("Missing", "\n".join(str(line) for line in fencing.get("missing") or ()))
     mine = sorted(
         str(part(vm, "metadata").get("name"))

@@ -91,10 +91,12 @@ def _fencing(sheet: Sheet, fencing: Mapping[str, Any], facts: Facts) -> None:
     sheet.end()
 
 
-def attempt_lines(fencing: Mapping[str, Any]) -> list[str]:
-    """One line for each fencer that has failed."""
+def attempt_lines(fencing: Mapping[str, Any], *, but: str = "") -> list[str]:
+    """One line for each fencer that has failed; not of the one called `but`."""
     found = []
     for attempt in fencing.get("attempts") or ():
+        if attempt.get("fencer") == but:
+            continue
         count = attempt.get("failures") or 0
         times = "once" if count == 1 else f"{count} times"
         found.append(

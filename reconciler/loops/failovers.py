@@ -8,7 +8,6 @@ every write compares the epoch and the record that it was made from; each time i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 from datetime import datetime
@@ -92,30 +91,25 @@ class Failovers:
         self._event = event
         self._changed = asyncio.Event()
         self._ahead: dict[str, FailoverRecord] = {}
-        self._write_at: float | None = None
+        self._behind = asyncio.Event()
 
     async def run(self) -> None:
         """Follow the store: look at once at each change, and write a little later what was seen."""
         unsubscribe = self._views.cache.subscribe(self._note)
         try:
-            while self._writer.holds(keys.EPOCH):
-                self._changed.clear()
-                now = self._clock.monotonic()
-                if not self.look():
-                    self._write_at = None
-                elif self._write_at is None:
-                    self._write_at = now + PAUSE
-                elif self._write_at <= now:
-                    await self._try_to_write()
-                    continue
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(None if self._write_at is None else self._write_at - now):
-                        await self._changed.wait()
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._write_behind())
+                while self._writer.holds(keys.EPOCH):
+                    self._changed.clear()
+                    if self.look():
+                        self._behind.set()
+                    await self._changed.wait()
+                writing.cancel()
         finally:
             unsubscribe()
 
     def _note(self, changed: frozenset[str]) -> None:
-        if any(key.startswith(RELEVANT) for key in changed):
+        if keys.EPOCH in changed or any(key.startswith(RELEVANT) for key in changed):
             self._changed.set()
 
     def look(self) -> bool:
@@ -130,13 +124,17 @@ class Failovers:
         self._ahead = known
         return behind
 
-    async def _try_to_write(self) -> None:
-        self._write_at = self._clock.monotonic() + PAUSE
-        try:
-            await self.write()
-        except StoreError as error:
-            log.info("failovers: %s; trying again", error)
-            self._write_at = self._clock.monotonic() + RETRY
+    async def _write_behind(self) -> None:
+        while True:
+            await self._behind.wait()
+            await asyncio.sleep(PAUSE)
+            self._behind.clear()
+            try:
+                await self.write()
+            except StoreError as error:
+                log.info("failovers: %s; trying again", error)
+                await asyncio.sleep(RETRY)
+                self._behind.set()
 
     async def write(self) -> None:
         """Have the store know what was seen. What was decided on an old state is done again at the next
@@ -150,7 +148,9 @@ class Failovers:
                 puts={key: dump(ahead)},
                 guards=(keys.SCHEMA, keys.EPOCH),
             )
-            if not conflicts(result):
+            if conflicts(result):
+                self._changed.set()
+            else:
                 self._tell(stored, ahead)
 
     def _followed(self, failover: FailoverRecord) -> FailoverRecord:
@@ -160,7 +160,7 @@ class Failovers:
         seconds, by = self._stopwatch.read(failover.id, failover.began, failover.silence)
         if not is_open(failover, seconds):
             return failover
-        facts = {vm: self._facts(vm, failover.node) for vm in followed(failover)}
+        facts = {vm: self._facts(vm, failover.node) for vm in followed(failover, seconds)}
         return observed(failover, facts, seconds, by)
 
     def _facts(self, vm: str, gone: str) -> VmFacts:

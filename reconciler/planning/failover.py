@@ -30,8 +30,9 @@ MARKS = 200
 VM_MARKS = 24
 """The same for one VM."""
 FOLLOWED = 3600.0
-"""Seconds after the last sign of life for which VMs are followed; a guest agent that is silent for as long is
-not waited for."""
+"""Seconds after the last sign of life for which VMs are followed."""
+GUEST = 300.0
+"""Seconds that a running guest is given for its agent's first answer; many have none."""
 OBSERVED = 1.0
 """Seconds for which a judge must have run before the last sign of life, to have heard it itself."""
 
@@ -141,7 +142,7 @@ def cleared(failover: FailoverRecord, record: FenceRecord, stamp: Stamp) -> Fail
 
 def is_open(failover: FailoverRecord, after: float) -> bool:
     """Whether its VMs are still to be followed."""
-    return after < FOLLOWED and any(not _settled(vm) for vm in failover.vms)
+    return after < FOLLOWED and bool(followed(failover, after))
 
 
 def observed(failover: FailoverRecord, facts: Mapping[str, VmFacts], after: float, by: str) -> FailoverRecord:
@@ -160,9 +161,9 @@ def joined(stored: FailoverRecord, ahead: FailoverRecord | None) -> FailoverReco
     return replace(stored, vms=tuple(seen.get(vm.name, vm) for vm in stored.vms))
 
 
-def followed(failover: FailoverRecord) -> tuple[str, ...]:
+def followed(failover: FailoverRecord, after: float) -> tuple[str, ...]:
     """The VMs that are on their way."""
-    return tuple(vm.name for vm in failover.vms if not _settled(vm))
+    return tuple(vm.name for vm in failover.vms if not _settled(vm, after))
 
 
 def phase_of(failover: FailoverRecord) -> FailoverPhase:
@@ -230,8 +231,10 @@ def _reached(facts: VmFacts) -> tuple[VmStep, ...]:
     return tuple(found)
 
 
-def _settled(vm: VmFailover) -> bool:
-    return vm.ended or vm.reached(VmStep.GUEST_UP) is not None
+def _settled(vm: VmFailover, after: float) -> bool:
+    running = vm.reached(VmStep.RUNNING)
+    silent = running is not None and after > running.after + GUEST
+    return vm.ended or silent or vm.reached(VmStep.GUEST_UP) is not None
 
 
 def _bounded(marks: tuple[T, ...], most: int) -> tuple[T, ...]:

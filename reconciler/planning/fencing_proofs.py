@@ -103,8 +103,11 @@ def images_on(fsid: str, claims: Iterable[Claim], pools: Mapping[str, str]) -> f
 
 def missing_words(needs: Iterable[Need], record: FenceRecord, alive: frozenset[str]) -> str:
     """What lacks a proof, and why one that was given does not count."""
-    words = ", ".join(sorted(need.words() for need in needs))
+    wanted = frozenset(needs)
+    words = ", ".join(sorted(need.words() for need in wanted))
     void = [proof for proof in record.host_proofs if not counts(proof, record, alive)]
     if void:
         return f"waiting for a proof for {words}: the host was said to be down, and shows signs of life"
+    if wanted == {Need()}:
+        return f"waiting for a proof that {record.node} is down, or cut off from its storage"
     return f"waiting for a proof that {record.node} is cut off from {words}"

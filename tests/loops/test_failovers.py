@@ -201,7 +201,7 @@ def test_without_a_proof_vms_wait_and_say_so_until_a_person_knows_better(world: 
     assert site.on(victim) == lost, "nothing starts on a guess"
     waiting = site.shown(Kind.VIRTUAL_MACHINE, vm)
     assert waiting["phase"] == "Fencing"
-    assert f"waiting for a proof that {victim} is cut off" in waiting["message"]
+    assert f"waiting for a proof that {victim} is down" in waiting["message"]
     assert f"vcl node confirm-down {victim}" in waiting["message"]
     fencing = site.shown(Kind.NODE, victim)["fencing"]
     word = Word(node=victim, incident=fencing["incident"], boot_id=fencing["bootId"])

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.planning.failover import (
+    GUEST,
     VmFacts,
     begun,
     cleared,
     copied,
     first,
+    followed,
     is_open,
     joined,
     last_running,
@@ -195,3 +197,10 @@ def test_a_timeline_that_cannot_be_read_makes_room_first() -> None:
     }
     history["r9-1"] = None
     assert room_for_one(history) == (KEPT_FAILOVERS, ("r9-1",))
+
+
+def test_a_guest_without_an_agent_is_not_waited_for_for_ever() -> None:
+    runs = VmFacts(bound="r1", owner="r1", started=True, running=True)
+    failover = observed(taken(), {"web": runs, "db": runs}, 6.0, "r1")
+    assert followed(failover, 60.0) == ("db", "web")
+    assert not is_open(failover, 6.0 + GUEST + 1.0)
