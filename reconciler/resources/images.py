@@ -56,6 +56,11 @@ class RbdIdentity:
     def __str__(self) -> str:
         return f"{self.fsid}/{self.pool}/{self.namespace}/{self.id}"
 
+    @property
+    def where(self) -> str:
+        """POOL[/NAMESPACE]/ID, for people."""
+        return "/".join(part for part in (self.pool, self.namespace, self.id) if part)
+
 
 def is_network_client(client: str) -> bool:
     """Whether a claim's client is one with an address (`10.77.0.1:0/544144402`), not a process."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from reconciler.adapters.fencing.ceph_images import ImageId, Trouble, break_locks, users
+from reconciler.adapters.fencing.ceph_images import Trouble, break_locks, users
 from reconciler.adapters.fencing.entries import YEARS, Entries, parse, wanted_entries
 from reconciler.adapters.fencing.mon_commands import MonCommands
 from reconciler.ports.fencer import Guard
@@ -26,6 +26,7 @@ from reconciler.resources.fencing import (
     canonical,
     host_entry,
 )
+from reconciler.resources.images import RbdIdentity
 
 _LOOK = 0.1
 """Seconds between looks whether an entry has come or gone."""
@@ -196,8 +197,8 @@ class CephBlocklistFencer:
             arguments["expire"] = YEARS
         await self._commands.ask(deadline, "osd blocklist", arguments, again=again)
 
-    def _images(self, order: FenceOrder) -> tuple[ImageId, ...]:
-        parsed = (ImageId.parse(image) for image in order.images)
+    def _images(self, order: FenceOrder) -> tuple[RbdIdentity, ...]:
+        parsed = (RbdIdentity.parse(image) for image in order.images)
         return tuple(image for image in parsed if image is not None and image.fsid == self.fsid)
 
     async def _observed(self, order: FenceOrder, hosts: tuple[str, ...], deadline: float) -> set[str]:
@@ -217,22 +218,22 @@ class CephBlocklistFencer:
             if free:
                 where = ", ".join(free)
                 raise FenceFailed(
-                    f"the image {image} is open at {where}, which is no known client of {order.node}",
+                    f"the image {image.where} is open at {where}, which is no known client of {order.node}",
                     cure="end that client, or wait until it has closed the image",
                 )
         return entries
 
-    async def _at_image(self, image: ImageId, deadline: float) -> frozenset[str]:
+    async def _at_image(self, image: RbdIdentity, deadline: float) -> frozenset[str]:
         found = await self._call_image(partial(users, image=image), image, deadline)
         return frozenset(map(canonical, found.addresses))
 
-    async def _call_image(self, work: Any, image: ImageId, deadline: float) -> Any:
+    async def _call_image(self, work: Any, image: RbdIdentity, deadline: float) -> Any:
         def guarded(cluster: Any) -> Any:
             try:
                 return work(cluster)
             except Trouble as error:
                 raise FenceFailed(
-                    f"the image {image} cannot be looked at by client.{self._commands.user}: {error}",
+                    f"the image {image.where} cannot be looked at by client.{self._commands.user}: {error}",
                     cure=f"it needs `profile rbd pool={image.pool}`; look at `ceph status` otherwise",
                 ) from error
 

@@ -12,27 +12,7 @@ import rados
 import rbd
 
 from reconciler.resources.fencing import canonical
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageId:
-    """An image by what never changes; written FSID/POOL/NAMESPACE/ID."""
-
-    fsid: str
-    pool: str
-    namespace: str
-    id: str
-
-    @classmethod
-    def parse(cls, identity: str) -> ImageId | None:
-        """None for what is no RBD image that exists."""
-        parts = identity.split("/")
-        if len(parts) != 4 or parts[0] in ("name", "network"):
-            return None
-        return cls(fsid=parts[0], pool=parts[1], namespace=parts[2], id=parts[3])
-
-    def __str__(self) -> str:
-        return "/".join(part for part in (self.pool, self.namespace, self.id) if part)
+from reconciler.resources.images import RbdIdentity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +30,7 @@ class Users:
         return frozenset(map(canonical, (*self.watchers, *(address for _, _, address in self.locks))))
 
 
-def users(cluster: Any, image: ImageId) -> Users:
+def users(cluster: Any, image: RbdIdentity) -> Users:
     """Who uses it; nobody when it is gone. Raises rados.Error, rbd.Error."""
     with cluster.open_ioctx(image.pool) as ioctx:
         ioctx.set_namespace(image.namespace)
@@ -64,7 +44,7 @@ def users(cluster: Any, image: ImageId) -> Users:
         return Users(watchers=watchers, locks=tuple(held.get("lockers", ())))
 
 
-def break_locks(cluster: Any, image: ImageId, fenced: frozenset[str]) -> tuple[str, ...]:
+def break_locks(cluster: Any, image: RbdIdentity, fenced: frozenset[str]) -> tuple[str, ...]:
     """Break every lock whose owner is in `fenced`; what was broken. One that is gone meanwhile is as good.
     Raises rados.Error, rbd.Error."""
     broken = []
@@ -78,7 +58,7 @@ def break_locks(cluster: Any, image: ImageId, fenced: frozenset[str]) -> tuple[s
                     opened.break_lock(client, cookie)
             except rbd.ImageNotFound:
                 continue
-        broken.append(f"{image}: the lock of {canonical(address)}")
+        broken.append(f"{image.where}: the lock of {canonical(address)}")
     return tuple(broken)
 
 

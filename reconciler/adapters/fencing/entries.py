@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.adapters.rados.connecting import FENCE_SECONDS
 from reconciler.resources.errors import FenceFailed
 from reconciler.resources.fencing import FenceOrder, canonical, host_entry
 
-YEARS = 10 * 365 * 86400.0
+YEARS = float(FENCE_SECONDS)
 """Seconds that a new entry lasts."""
 ENOUGH = 365 * 86400.0
 """Seconds that one must last to count. Monitors' clocks and this host's may differ by less than that."""

@@ -1,82 +1,72 @@
-"""The blocklist: which clients Ceph lets write no more, and until when (SAFETY rules 10 and 11).
+"""The blocklist as the pools of images use it: clients are shut out for years before their locks are broken.
 
-Blocking calls. Invariant: an entry counts only while it lasts for years; one that would expire lets its
-client write again, and adding it once more does not extend it.
+Blocking calls. How entries are read, and what one is worth, is the fencer's (fencing/entries.py). Invariant:
+an entry that ends soon is replaced only while the whole host's entry covers the client (SAFETY rule 11).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
-from reconciler.adapters.rados.connecting import FENCE_SECONDS
+from reconciler.adapters.fencing.entries import YEARS, Entries, parse
 from reconciler.adapters.rbd.cluster import Cluster
-from reconciler.resources.errors import PoolUnavailable
+from reconciler.resources.errors import FenceFailed, PoolUnavailable
+from reconciler.resources.fencing import canonical
 
-ENOUGH = timedelta(days=365)
 _SEEN_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocklist:
-    """`until` by address as Ceph writes it, such as 10.77.0.1:0/544144402 or 10.77.0.1:0/0 (a whole host)."""
-
-    until: Mapping[str, datetime]
-
-    def covers(self, client: str, now: datetime) -> bool:
-        """Whether the client cannot write for a year at least."""
-        host = f"{client.rpartition(':')[0]}:0/0"
-        return any(self.until.get(entry, now) - now >= ENOUGH for entry in (client, host))
-
-    def short(self, client: str, now: datetime) -> datetime | None:
-        """When an exact entry ends that does not last."""
-        until = self.until.get(client)
-        return until if until is not None and until - now < ENOUGH else None
-
-
-def read(cluster: Cluster) -> Blocklist:
-    """The present entries. Raises rados.Error."""
-    entries = cluster.command(prefix="osd blocklist ls")
-    found = {entry["addr"]: _time(entry["until"]) for part in entries[:1] for entry in part}
-    return Blocklist(until=found)
+def read(cluster: Cluster) -> Entries:
+    """The present entries. Raises PoolUnavailable for what cannot be read, rados.Error."""
+    lists = cluster.command(prefix="osd blocklist ls")
+    try:
+        return parse(lists[0] if lists else None, time.time())
+    except FenceFailed as error:
+        raise PoolUnavailable(error.message) from error
 
 
 def add(cluster: Cluster, clients: Iterable[str]) -> None:
     """Exact entries for these clients, seen in the list and in this connection's map of the OSDs. Raises
-    PoolUnavailable when one ends too soon, and rados.Error."""
-    now, wanted = datetime.now(UTC), sorted(set(clients))
+    PoolUnavailable when one ends too soon and nothing covers the client meanwhile, and rados.Error."""
+    wanted = sorted({canonical(client) for client in clients})
     before = read(cluster)
-    for client in wanted:
-        if before.covers(client, now):
-            continue
-        if (until := before.short(client, now)) is not None:
+    short = before.short(wanted)
+    for client in short:
+        if not before.covers(client):
             raise PoolUnavailable(
-                f"the client {client} is blocklisted, but only until {until:%Y-%m-%d %H:%M:%S} UTC, and "
+                f"the client {client} is blocklisted, but only until {_moment(before.until[client])}, and "
                 "adding it again would not extend that",
-                cure=f"if its process is surely gone: ceph osd blocklist rm {client}",
+                cure=f"vcl goes on when it has ended; if its process is surely gone: ceph osd blocklist rm "
+                f"{client}",
             )
-        words = {"prefix": "osd blocklist", "blocklistop": "add", "addr": client}
-        cluster.command(**words, expire=float(FENCE_SECONDS))
-    _see(cluster, wanted)
-
-
-def _see(cluster: Cluster, clients: list[str]) -> None:
-    deadline = time.monotonic() + _SEEN_SECONDS
-    while True:
-        now, listed = datetime.now(UTC), read(cluster)
-        missing = [client for client in clients if not listed.covers(client, now)]
-        if not missing:
-            break
-        if time.monotonic() > deadline:
-            raise PoolUnavailable(f"{missing[0]} is not in Ceph's blocklist although it was added")
-        time.sleep(0.1)
+    for client in short:
+        _edit(cluster, "rm", client)
+    _see(
+        cluster, lambda now: now.missing(short) == short, f"{', '.join(short)} did not leave Ceph's blocklist"
+    )
+    for client in wanted:
+        if not before.lasts(client):
+            _edit(cluster, "add", client)
+    _see(cluster, lambda now: now.hold(wanted), f"{', '.join(wanted)} did not come into Ceph's blocklist")
     with cluster.handle() as handle:
         handle.wait_for_latest_osdmap()
 
 
-def _time(text: str) -> datetime:
-    """'2036-11-19T23:29:25.034383+0000'; older releases write a space, and no zone for UTC."""
-    found = datetime.fromisoformat(text.replace(" ", "T"))
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+def _edit(cluster: Cluster, what: str, client: str) -> None:
+    words: dict[str, object] = {"expire": YEARS} if what == "add" else {}
+    cluster.command(prefix="osd blocklist", blocklistop=what, addr=client, **words)
+
+
+def _see(cluster: Cluster, done: Callable[[Entries], bool], otherwise: str) -> None:
+    """Raises PoolUnavailable with `otherwise` when the list does not show it in time."""
+    deadline = time.monotonic() + _SEEN_SECONDS
+    while not done(read(cluster)):
+        if time.monotonic() > deadline:
+            raise PoolUnavailable(otherwise, cure="look at `ceph osd blocklist ls`")
+        time.sleep(0.1)
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -12,7 +12,6 @@ import contextlib
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import rbd
@@ -248,8 +247,8 @@ class Images:
     def _with_fences(self, found: tuple[Holder, ...]) -> tuple[Holder, ...]:
         if not found:
             return ()
-        listed, now = blocklist.read(self.cluster), datetime.now(UTC)
-        return tuple(replace(holder, fenced=listed.covers(holder.client, now)) for holder in found)
+        listed = blocklist.read(self.cluster)
+        return tuple(replace(holder, fenced=listed.covers(holder.client)) for holder in found)
 
     def refuse_writers(self, image: str, opened: Any) -> None:
         """Raises ImageInUse when anybody else has an open image open for writing or locked."""

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import threading
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from reconciler.adapters.fencing.entries import Entries
 from reconciler.adapters.rbd import guests
-from reconciler.adapters.rbd.blocklist import Blocklist
 from reconciler.adapters.rbd.copying import GRAIN, PIECE, Stopped, copy, not_zero, pieces
 from reconciler.resources.errors import PoolUnavailable
 from reconciler.resources.images import RbdIdentity, RbdName, is_network_client
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LONG, SHORT = NOW + timedelta(days=3650), NOW + timedelta(hours=1)
+NOW = 1_800_000_000.0
+LONG, SHORT = NOW + 3650 * 86400.0, NOW + 3600.0
 
 
 class Target:
@@ -76,8 +75,8 @@ def test_runs_reach_to_the_end_of_an_odd_piece() -> None:
         ({}, False),
     ],
 )
-def test_a_client_is_fenced_by_an_entry_that_lasts(until: dict[str, datetime], covered: bool) -> None:
-    assert Blocklist(until=until).covers("10.77.0.1:0/5", NOW) is covered
+def test_a_client_is_fenced_by_an_entry_that_lasts(until: dict[str, float], covered: bool) -> None:
+    assert Entries(until=until, now=NOW).covers("10.77.0.1:0/5") is covered
 
 
 def test_a_key_is_that_of_its_own_section() -> None:
