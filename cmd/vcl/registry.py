@@ -53,6 +53,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="schema", module="schema", group=WRITE, help="Print a kind's JSON Schema."),
     Verb(name="init", module="init", group=CARE, help="Make a cluster, on its first node."),
     Verb(name="join", module="join", group=CARE, help="Make this host a node of a cluster."),
+    Verb(name="disk", module="disk", group=CARE, help="Show who holds disk images, and unlock them."),
     Verb(name="confirm", module="confirm", group=CARE, help="Let held deletions pass."),
     Verb(name="node", module="node", group=CARE, help="Say of a node what only a person can know."),
     Verb(name="cluster", module="cluster", group=CARE, help="Show how the cluster is doing."),

@@ -298,6 +298,7 @@ class Daemon:
             members=Members(node.views, node.writer, standing),
             confirmations=_confirmations(node),
             logs=logs,
+            disks=node.locks,
         )
 
     @staticmethod

@@ -156,7 +156,8 @@ class Actions:
         for key in sorted(fresh):
             if key.startswith(keys.DISKS):
                 holder = load(DiskClaim, fresh[key].value)
-                found.append(f"{key.removeprefix(keys.DISKS)} by VM {holder.vm} on {holder.node}")
+                who = holder.operation or f"VM {holder.vm}"
+                found.append(f"{key.removeprefix(keys.DISKS)} by {who} on {holder.node}")
         return "; ".join(found) or ", ".join(lost)
 
     async def _prepare(self, job: Job) -> None:

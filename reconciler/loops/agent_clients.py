@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from reconciler.loops.agent_state import Held, NodeContext, VmState
+from reconciler.loops.client_records import known_of
 from reconciler.planning.lifecycle import never_ran
-from reconciler.resources import keys
+from reconciler.planning.unlocking import identified, whose
 from reconciler.resources.domains import Observed
 from reconciler.resources.errors import ControllerUnavailable, ImageInUse, PoolUnavailable
 from reconciler.resources.images import Holder, RbdIdentity, is_network_client
-from reconciler.resources.membership import Member
 from reconciler.resources.records import Claim, ClaimPhase
 
 
@@ -95,30 +95,14 @@ class NetworkClients:
             if others:
                 raise ImageInUse(
                     self._story(identity, others),
-                    cure="end that client (`rbd status` and `rbd lock ls` show it); only if it is surely "
-                    "dead: `ceph osd blocklist add ADDRESS 315360000`, then `rbd lock rm`",
+                    cure="end that client; only if it is surely dead, or must lose the image: "
+                    "`vcl disk unlock VM DISK` shows it, asks, shuts it out and breaks its lock",
                 )
 
     def _story(self, identity: str, holders: tuple[Holder, ...]) -> str:
-        told = "; ".join(f"{holder.description}, {self._whose(holder.client)}" for holder in holders)
+        known = known_of(self._context.views)
+        told = "; ".join(f"{holder.description}, {whose(identified(holder, known))}" for holder in holders)
         return f"the image {identity} is held by {told}"
-
-    def _whose(self, client: str) -> str:
-        """Which VM and node a client belongs to, as far as the records say."""
-        cache, views = self._context.views.cache, self._context.views
-        for item in cache.prefix(keys.CLAIMS):
-            name = item.key.removeprefix(keys.CLAIMS)
-            claim = views.claim(name)
-            if claim is not None and client in claim.clients:
-                return f"VM {name} on node {claim.node}"
-            if claim is not None and client in claim.former_clients:
-                return f"of an earlier run of VM {name}"
-        address = client.rpartition(":")[0].strip("[]")
-        for item in cache.prefix(keys.MEMBERS):
-            member = views.record(item.key, Member)
-            if member is not None and member.address == address:
-                return f"on node {item.key.removeprefix(keys.MEMBERS)}, not started by vcl"
-        return "not a client that vcl knows"
 
     async def _read(self, identity: str) -> Held:
         for _, backend in sorted(self._context.pools.all().items()):

@@ -14,6 +14,7 @@ from functools import partial
 from reconciler.loops.agent import Agent
 from reconciler.loops.agent_state import Deadlines, NodeContext
 from reconciler.loops.cache import StoreCache
+from reconciler.loops.disk_locks import DiskLocks
 from reconciler.loops.elector import Elector, ElectorContext
 from reconciler.loops.events import EventRecorder
 from reconciler.loops.fencing import Fencing, FencingContext
@@ -104,6 +105,7 @@ class Node:
     writer: Writer
     events: EventRecorder
     pools: Pools
+    locks: DiskLocks
     agent: Agent
     reporter: NodeReporter
     manifests: ManifestSync
@@ -133,6 +135,7 @@ class Node:
             found["leases"] = self.membership.run_leases
         if not self.frozen():
             found["return"] = self.rejoin.run
+            found["locks"] = self.locks.run
             found["manifests"] = self.manifests.run
             found["election"] = self.elector.run
             found["clients"] = self.clients.run
@@ -187,6 +190,7 @@ def assemble(
         writer=writer,
         events=events,
         pools=context.pools,
+        locks=DiskLocks(context),
         agent=agent,
         reporter=NodeReporter(context, agent, ports.facts),
         manifests=_manifests(ports, views, writer, events),

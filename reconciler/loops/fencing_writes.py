@@ -63,6 +63,11 @@ class FencingWrites:
                 deletes += self._held(vm, claim)
             if binding is not None and binding.node == record.node:
                 deletes.append(binding_key)
+        for item in self._views.cache.prefix(keys.DISKS):
+            holder = self._views.record(item.key, DiskClaim)
+            if holder is not None and holder.node == record.node and holder.operation:
+                compares[item.key] = item.revision
+                deletes.append(item.key)
         puts[keys.fence(record.node)] = dump(released(record, vms, stamp))
         await self._commit(compares=compares, puts=puts, deletes=deletes)
 

@@ -13,6 +13,7 @@ from typing import Any
 from reconciler.loops.agent import Agent
 from reconciler.loops.agent_state import Deadlines, NodeContext
 from reconciler.loops.cache import StoreCache
+from reconciler.loops.disk_locks import DiskLocks
 from reconciler.loops.elector import Elector, ElectorContext
 from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.membership import Membership, MembershipContext
@@ -93,9 +94,15 @@ class SimNode:
             deadlines=self._deadlines,
         )
         self.agent = Agent(context)
+        self.locks = DiskLocks(context)
         facts = NodeFacts(version="sim", address="127.0.0.1", cpus=4, memory=8 * 2**30)
         elector = self._elector(begun.session)
-        for life in (self.agent.run(), elector.run(), NodeReporter(context, self.agent, facts).run()):
+        for life in (
+            self.agent.run(),
+            self.locks.run(),
+            elector.run(),
+            NodeReporter(context, self.agent, facts).run(),
+        ):
             self._spawn(life)
         await self.until(lambda: elector.epoch is not None)
 

@@ -182,3 +182,42 @@ def test_uefi_variables_are_kept_in_the_pool(images: Images, ceph_node: Any) -> 
     node.until(lambda: node.console("efi").count("vcl-guest: booted efi") == 2, what="it boots again")
     assert node_id(images, "efi.nvram") == before
     assert node.vcl("stop", "efi", "--force", "--wait").returncode == 0
+
+
+def test_a_lock_that_a_person_left_is_shown_and_broken_when_a_person_says_so(
+    images: Images, ceph_node: Any, private_ceph: Any
+) -> None:
+    node = ceph_node
+    rbd.RBD().create(images.context, "shared", 1 << 20)
+    address = abandoned_lock(private_ceph, "shared")
+    node.save("web", disks=[{"name": "data", "pool": "ceph", "image": "shared"}])
+    node.until(lambda: node.condition("web", "ImageInUse").get("status") == "True", what="it is refused")
+    shown = node.vcl("disk", "show", "web").stdout
+    assert address in shown
+    assert "only lock 'maintenance'" in shown
+    assert "no terminal" in node.vcl("disk", "unlock", "web", "data").stderr
+    assert address not in private_ceph.command("osd", "blocklist", "ls")
+    assert node.qemus("web") == []
+
+    done = node.vcl("disk", "unlock", "web", "data", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert address in private_ceph.command("osd", "blocklist", "ls")
+    assert "DiskUnlocked" in node.events("web")
+    node.until_phase("web", "Running")
+    refused = node.vcl("disk", "unlock", "web", "data", "--yes")
+    assert refused.returncode == 1
+    assert "vcl stop web" in refused.stderr
+    assert clients(node, "web") == images.watchers("shared")
+    assert node.vcl("stop", "web", "--force", "--wait").returncode == 0
+
+
+def abandoned_lock(ceph: Any, image: str) -> str:
+    """`rbd lock add` and gone; the address of who did it."""
+    with (
+        rados.Rados(conffile=str(ceph.conf), name="client.admin") as cluster,
+        cluster.open_ioctx("vms") as context,
+        rbd.Image(context, image) as opened,
+    ):
+        opened.lock_exclusive("maintenance")
+        ((_, _, address),) = opened.list_lockers()["lockers"]
+    return str(address)

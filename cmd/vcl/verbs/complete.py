@@ -66,6 +66,8 @@ def complete(words: Sequence[str], client: Client) -> list[str]:
 
 
 def _arguments(verb: str, given: Sequence[str], current: str, client: Client) -> list[str]:
+    if verb == "disk":
+        return _disk_words(given, current, client)
     if verb in BARE:
         return _matching(_names(info_for(Kind.VIRTUAL_MACHINE), client), current)
     if verb in ("explain", "schema"):
@@ -89,6 +91,20 @@ def _arguments(verb: str, given: Sequence[str], current: str, client: Client) ->
     info = find_kind(given[0])
     taken = set(given[1:])
     return [name for name in _matching(_names(info, client), current) if name not in taken] if info else []
+
+
+def _disk_words(given: Sequence[str], current: str, client: Client) -> list[str]:
+    if not given:
+        return _matching(("show", "unlock"), current)
+    if len(given) == 1:
+        return _matching(_names(info_for(Kind.VIRTUAL_MACHINE), client), current)
+    if len(given) > 2 or given[0] != "unlock":
+        return []
+    try:
+        spec = client.object(info_for(Kind.VIRTUAL_MACHINE), given[1]).get("spec") or {}
+    except VclError:
+        return []
+    return _matching([str(disk.get("name")) for disk in spec.get("disks") or []], current)
 
 
 def _types() -> list[str]:

@@ -6,7 +6,17 @@ import asyncio
 
 from aiohttp import web
 
-from reconciler.adapters.http_api import console, daemon, events, guests, logs, manifests, nodes, objects
+from reconciler.adapters.http_api import (
+    console,
+    daemon,
+    disks,
+    events,
+    guests,
+    logs,
+    manifests,
+    nodes,
+    objects,
+)
 from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
 from reconciler.adapters.http_api.services import SERVICES, ApiServices
 from reconciler.adapters.http_api.streams import STOPPING
@@ -83,6 +93,8 @@ def _machines(services: ApiServices) -> list[web.RouteDef]:
     vm, limits = f"{ROOT}/virtualmachines/{{name}}", services.limits
     return [
         *(web.post(f"{vm}/{verb}", within(limits.change, verb_handler(verb))) for verb in Verb),
+        _get(f"{vm}/disks", within(limits.apply, disks.show)),
+        web.post(f"{vm}/disks/{{disk}}/unlock", within(limits.apply, disks.unlock)),
         _get(f"{vm}/console", console.console),
         _get(f"{vm}/console/tail", within(limits.read, guests.console_tail)),
         _get(f"{vm}/vnc", within(limits.read, guests.vnc)),

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.confirmations import Confirmations
+from reconciler.loops.disk_locks import DiskLocks
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.members import Members
@@ -61,6 +62,7 @@ class ApiServices:
     members: Members | None = None
     confirmations: Confirmations | None = None
     logs: ClusterLog | None = None
+    disks: DiskLocks | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)

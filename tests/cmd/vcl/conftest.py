@@ -113,6 +113,7 @@ class Api:
     raw: web.Response | None = None
     life: str = ""
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
+    disks: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, *items: dict[str, Any]) -> None:
         for item in items:
@@ -143,6 +144,8 @@ class Api:
                 web.get(f"{API}/virtualmachines/{{name}}/console", self._console),
                 web.get(f"{API}/virtualmachines/{{name}}/console/tail", self._tail),
                 web.get(f"{API}/virtualmachines/{{name}}/vnc", self._vnc),
+                web.get(f"{API}/virtualmachines/{{name}}/disks", self._disks),
+                web.post(f"{API}/virtualmachines/{{name}}/disks/{{disk}}/unlock", self._unlock),
                 web.post(f"{API}/virtualmachines/{{name}}/{{verb}}", self._verb),
             ]
         )
@@ -289,6 +292,13 @@ class Api:
             if b"poweroff" in message.data:
                 await socket.close(message=b"the VM has stopped")
         return socket
+
+    async def _disks(self, request: web.Request) -> web.Response:
+        return web.json_response({"items": self.disks})
+
+    async def _unlock(self, request: web.Request) -> web.Response:
+        named = (disk for disk in self.disks if disk["name"] == request.match_info["disk"])
+        return web.json_response({"items": next(named)["holders"]})
 
     async def _vnc(self, request: web.Request) -> web.Response:
         item = self.objects.get(("virtualmachines", request.match_info["name"]))
