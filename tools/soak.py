@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=3)
     parser.add_argument("--length", type=float, default=300.0, help="virtual seconds of faults (300)")
     parser.add_argument("--density", type=float, default=0.5, help="faults that begin in a second (0.5)")
+    parser.add_argument("--fencing", action="store_true", help="guests on Ceph, and silent nodes are fenced")
     chosen = parser.parse_args()
     seed = chosen.seed if chosen.seed is not None else SystemRandom().randrange(1_000_000)
     schemas = load_schemas()
@@ -36,7 +37,13 @@ def main() -> int:
 
     began, virtual, runs, failed = time.monotonic(), 0.0, 0, 0
     while runs < chosen.runs if chosen.runs else time.monotonic() - began < chosen.seconds:
-        plan = Plan(seed=seed + runs, nodes=chosen.nodes, seconds=chosen.length, density=chosen.density)
+        plan = Plan(
+            seed=seed + runs,
+            nodes=chosen.nodes,
+            seconds=chosen.length,
+            density=chosen.density,
+            fencing=chosen.fencing,
+        )
         runs += 1
         try:
             outcome = soak(plan, parse)
@@ -47,7 +54,8 @@ def main() -> int:
         virtual += outcome.virtual
         print(
             f"seed {plan.seed}: {outcome.epochs} masters, {outcome.saves} saves, {outcome.acknowledged} "
-            f"applies acknowledged; all well {outcome.well_after:.1f} s after the last fault"
+            f"applies acknowledged, {outcome.fencings} fencings, {outcome.writes} writes; "
+            f"all well {outcome.well_after:.1f} s after the last fault"
         )
     spent = time.monotonic() - began
     speed = virtual / max(spent, 0.001)

@@ -27,12 +27,12 @@ from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.schema import KNOWN_SCHEMAS
 from reconciler.planning.store_memory import Seen, doubt, most
 from reconciler.planning.timers import Timers
+from reconciler.ports.controller import Controller
 from reconciler.ports.disks import DiskBackend
 from reconciler.ports.fencer import Fencer
 from reconciler.ports.osds import Osds
 from reconciler.resources import keys
 from reconciler.resources.errors import InvalidInput, StoreError
-from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import MESH_PORT, Member, NodeHealth
 from reconciler.resources.records import dump
 from reconciler.resources.transactions import Put, Txn
@@ -41,6 +41,8 @@ from reconciler.sim.dummy_guests import Guest, settle
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
+from reconciler.sim.site_ceph import SiteCeph
+from reconciler.sim.site_ports import POOL_NAME, POOL_SPEC, SiteFencer, SiteGuests, SiteRbd
 from reconciler.sim.world import NodePorts, World
 
 SEEN_EVERY = 30.0
@@ -80,15 +82,21 @@ class SimCluster:
         parse: ParseFile,
         *,
         timers: Timers | None = None,
-        fencers: Callable[[NodePorts], Sequence[Fencer]] = lambda ports: (),
+        fencers: Callable[[NodePorts], Sequence[Fencer]] | None = None,
         let_in: Callable[[str], None] = lambda address: None,
         osds: Callable[[NodePorts], Osds | None] = lambda ports: None,
+        site: SiteCeph | None = None,
     ) -> None:
         """`fencers`: those of each run of a daemon; without any, nobody is ever fenced. `let_in`: a host
-        takes its own address off the blocklists. `osds`: its way to Ceph's OSDs."""
+        takes its own address off the blocklists. `osds`: its way to Ceph's OSDs. `site`: the world's Ceph:
+        guests may have disks in the pool `ceph` then, and its blocklist is the fencer."""
         self.world = world
-        self._fencers = fencers
+        self.site = site
+        self._fencers = fencers or _fencers_of(site)
         self._let_in = let_in
+        if site is not None:
+            self._let_in = site.let_in
+            site.guests = self.guests
         self._osds = osds
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
@@ -222,9 +230,10 @@ class SimCluster:
             store=ports.store,
             transport=ports.transport,
             leases=ports.leases,
-            controllers={"dummy": controller},
-            make_backend=_no_pool,
-            pools={},
+            controllers={"dummy": self._on_site(ports, controller)},
+            make_backend=lambda name, spec: self._pool(ports, name),
+            pools={POOL_NAME: POOL_SPEC} if self.site is not None else {},
+            ceph_pools=lambda: {POOL_NAME: self.site.images.fsid} if self.site is not None else {},
             directory=host.directory,
             bases=host.bases,
             parse=self._parse,
@@ -238,6 +247,14 @@ class SimCluster:
         )
         writer = Writer(ports.store, cache, ports.ids)
         return assemble(outside, begun, cache, writer, lambda: frozen)
+
+    def _on_site(self, ports: NodePorts, controller: Controller) -> Controller:
+        return SiteGuests(controller, self.site, ports.name) if self.site is not None else controller
+
+    def _pool(self, ports: NodePorts, name: str) -> DiskBackend:
+        if self.site is None or name != POOL_NAME:
+            raise InvalidInput(f"pool '{name}' is not simulated", cure="use guests without disks")
+        return SiteRbd(self.site, ports.name)
 
     @staticmethod
     async def _until_stopped(loops: Loops, supervisor: Supervisor, over: asyncio.Event) -> None:
@@ -254,6 +271,10 @@ class SimCluster:
             with contextlib.suppress(StoreError):
                 await loops.membership.say_goodbye()
             raise
+
+
+def _fencers_of(site: SiteCeph | None) -> Callable[[NodePorts], Sequence[Fencer]]:
+    return lambda ports: (SiteFencer(site, ports.name),) if site is not None else ()
 
 
 def _opened_again(before: MemoryManifestDirectory) -> MemoryManifestDirectory:
@@ -282,7 +303,3 @@ async def _remember(host: Host, loops: Loops) -> None:
         )
         host.seen = most(host.seen, now)
         await asyncio.sleep(SEEN_EVERY)
-
-
-def _no_pool(name: str, spec: StoragePoolSpec) -> DiskBackend:
-    raise InvalidInput(f"pool '{name}' is not simulated", cure="use guests without disks")

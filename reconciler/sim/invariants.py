@@ -4,6 +4,7 @@
 * Nothing of a master is committed that did not compare the epoch; sessions only grow.
 * A claim goes from one node to another only by being emptied, and no VM has two running copies.
 * What the store has of a file is replaced or removed only by somebody who had seen it.
+* With a Ceph: at most one client that nothing fences may write to an image (writer_audit.py).
 * No loop fails.
 """
 
@@ -17,6 +18,7 @@ from reconciler.resources.transactions import Committed, Txn, TxnResult
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.dummy_guests import Life
 from reconciler.sim.world import SimulationError
+from reconciler.sim.writer_audit import WriterAudit
 
 MASTERS = (keys.BINDINGS, keys.MASTER_STATUS)
 """What only the master writes."""
@@ -32,6 +34,7 @@ class Invariants:
 
     def __init__(self, cluster: SimCluster) -> None:
         self.files = Ancestry(cluster)
+        self.writers = WriterAudit(cluster.site) if cluster.site is not None else None
         self._cluster = cluster
         self._broken: list[str] = []
         self._holders: dict[int, str] = {}
@@ -49,6 +52,9 @@ class Invariants:
         self._no_loop_failed()
         self.files.look()
         broken = [*self._broken, *self.files.broken]
+        if self.writers is not None:
+            self.writers.look()
+            broken += self.writers.broken
         if broken:
             raise InvariantBroken(f"{'; '.join(broken)} ({self._cluster.world.reproducer})")
 
@@ -63,12 +69,18 @@ class Invariants:
     def _one_running_copy(self) -> None:
         runs: dict[str, str] = {}
         for name in self._cluster.hosts:
+            if self._fenced(name):
+                continue  # a zombie that storage has shut out may spin its processor
             for guest in self._cluster.guests(name):
                 if guest.life is not Life.ALIVE or guest.pause is not PauseReason.NONE:
                     continue
                 other = runs.setdefault(guest.name, name)
                 if other != name:
                     self._broken.append(f"vm {guest.name} runs on {other} and on {name}")
+
+    def _fenced(self, host: str) -> bool:
+        site, address = self._cluster.site, self._cluster.world.node(host).address
+        return site is not None and site.blocklist.bars(f"{address}:0/1")
 
     def _no_loop_failed(self) -> None:
         lines = self._cluster.world.log.lines

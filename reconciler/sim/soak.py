@@ -22,11 +22,14 @@ from reconciler.sim.invariants import InvariantBroken, Invariants
 from reconciler.sim.scenario import readable
 from reconciler.sim.scenario_expect import acting, differing, running, stored
 from reconciler.sim.scenario_verbs import apply
+from reconciler.sim.site_ceph import SiteCeph
 from reconciler.sim.world import NotInTime, RandomFaults, World
 from reconciler.sim.writing import manifest, virtual_machine
 
 WELL_WITHIN = 30.0
 """Virtual seconds after the end of all faults."""
+FENCED_WELL_WITHIN = 120.0
+"""The same where nodes are fenced: their way back, and the pauses after attempts that failed."""
 SETTLES_WITHIN = 20.0
 """The same, beyond the time that the best rank has to be fit before mastership is handed to it."""
 VMS = ("a", "b", "c", "d", "e", "f")
@@ -37,7 +40,8 @@ LINES = 80
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`seconds` of faults, so many beginning in a second (`density`), and an action of a user every `pace`
-    seconds on the average. `log_size`: transactions that the store remembers."""
+    seconds on the average. `log_size`: transactions that the store remembers. `fencing`: guests have
+    disks in a Ceph, and silent nodes are fenced."""
 
     seed: int
     nodes: int = 3
@@ -45,18 +49,20 @@ class Plan:
     density: float = 0.5
     pace: float = 2.0
     log_size: int = 200
+    fencing: bool = False
 
     def __str__(self) -> str:
         return (
             f"tools/soak.py --seed {self.seed} --nodes {self.nodes} --length {self.seconds:g} "
-            f"--density {self.density:g} --runs 1"
+            f"--density {self.density:g} --runs 1{' --fencing' * self.fencing}"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What happened in a run. `virtual`: seconds; `well_after`: until all was well after the faults;
-    `acknowledged`: applies that a user was told had succeeded."""
+    `fencings`: hosts shut out
+    of Ceph; `writes`: of guests; `acknowledged`: applies that a user was told had succeeded."""
 
     virtual: float
     well_after: float
@@ -64,6 +70,8 @@ class Outcome:
     saves: int
     acknowledged: int
     lines: int
+    fencings: int = 0
+    writes: int = 0
 
 
 def soak(plan: Plan, parse: ParseFile) -> Outcome:
@@ -84,7 +92,8 @@ class _Run:
         names = tuple(f"r{number + 1}" for number in range(plan.nodes))
         self._plan = plan
         self._world = world
-        self._cluster = SimCluster(world, names, parse)
+        self._site = SiteCeph(world) if plan.fencing else None
+        self._cluster = SimCluster(world, names, parse, site=self._site)
         self._invariants = Invariants(self._cluster)
         self._users = _Users(self._cluster, self._invariants, plan)
 
@@ -95,9 +104,11 @@ class _Run:
         faults = RandomFaults(seed=plan.seed, density=plan.density, seconds=plan.seconds)
         world.faults.play(faults.schedule(world.names))
         self._users.begin()
+        if self._site is not None:
+            Monitors(self._site, plan.seed).begin(plan.seconds)
         world.run_for(plan.seconds + 0.001)
         self._users.end()
-        well_after = self._wait(WELL_WITHIN, self._trouble)
+        well_after = self._wait(FENCED_WELL_WITHIN if plan.fencing else WELL_WITHIN, self._trouble)
         self._wait(self._settling() + SETTLES_WITHIN, self._not_the_best)
         self._wait(WELL_WITHIN, self._trouble)
         lost = self._invariants.files.lost()
@@ -110,6 +121,8 @@ class _Run:
             saves=self._users.saves,
             acknowledged=self._users.acknowledged,
             lines=len(world.log),
+            fencings=self._site.fenced if self._site is not None else 0,
+            writes=self._invariants.writers.writes if self._invariants.writers is not None else 0,
         )
 
     def _wait(self, limit: float, trouble: object) -> float:
@@ -174,6 +187,33 @@ class _Run:
         return max(waits)
 
 
+class Monitors:
+    """Ceph's monitors have their days: they refuse commands, or answer none for a while."""
+
+    def __init__(self, site: SiteCeph, seed: int) -> None:
+        self._site = site
+        self._random = Random(f"{seed}/monitors")
+
+    def begin(self, seconds: float) -> None:
+        """Trouble now and then for so long; afterwards there is none."""
+        schedule, at = self._site.world.schedule, self._random.expovariate(1 / 20.0)
+        while at < seconds:
+            if self._random.random() < 0.5:
+                schedule.call_later(at, self._refuse, self._random.randrange(1, 4))
+            else:
+                schedule.call_later(at, self._hang, True)
+                schedule.call_later(at + self._random.expovariate(1 / 6.0), self._hang, False)
+            at += self._random.expovariate(1 / 20.0)
+        schedule.call_later(seconds, self._refuse, 0)
+        schedule.call_later(seconds, self._hang, False)
+
+    def _refuse(self, commands: int) -> None:
+        self._site.blocklist.failures = commands
+
+    def _hang(self, hang: bool) -> None:
+        self._site.blocklist.hang = hang
+
+
 class _Users:
     """People at their keyboards, on any host that is on."""
 
@@ -224,7 +264,8 @@ class _Users:
     def _vm(self, vm: str) -> bytes:
         self._serial += 1
         memory = self._random.choice(("1Gi", "2Gi", "4Gi"))
-        return virtual_machine(vm, note=f"number {self._serial}", memory=memory)
+        disk = {"disk": "1Gi"} if self._cluster.site is not None else {}
+        return virtual_machine(vm, note=f"number {self._serial}", memory=memory, **disk)
 
     def _content(self, words: list[str]) -> bytes:
         self._serial += 1

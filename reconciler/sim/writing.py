@@ -45,7 +45,7 @@ def _named(words: list[str], what: str) -> tuple[str, list[str]]:
 
 def _vm(words: list[str]) -> str:
     name, rest = _named(words, "VM")
-    given = _options(rest, (*FIELDS, "cores", "memory", "note"))
+    given = _options(rest, (*FIELDS, "cores", "memory", "note", "disk"))
     lines = [f"# {given['note']}"] if "note" in given else []
     lines += [
         "apiVersion: vcl/v1",
@@ -57,6 +57,8 @@ def _vm(words: list[str]) -> str:
         f"  memory: {given.get('memory', '1Gi')}",
     ]
     lines += [f"  {key}: {given[key]}" for key in FIELDS if key in given]
+    if "disk" in given:
+        lines += [f"  disks: [{{name: root, pool: ceph, size: {given['disk']}}}]"]
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.resources.manifest import ParsedFile, parse_manifest
-from reconciler.sim.soak import WELL_WITHIN, Plan, soak
+from reconciler.sim.soak import FENCED_WELL_WITHIN, WELL_WITHIN, Plan, soak
 
 SCHEMAS = load_schemas()
 
@@ -32,6 +32,22 @@ def test_invariants_hold_and_the_cluster_recovers(plan: Plan) -> None:
     assert outcome.well_after <= WELL_WITHIN
     assert outcome.acknowledged > 0
     assert outcome.epochs > 0
+
+
+FENCED = [
+    Plan(seed=61, seconds=60.0, fencing=True),
+    *(
+        pytest.param(Plan(seed=seed, seconds=120.0, fencing=True), marks=pytest.mark.slow)
+        for seed in (62, 63)
+    ),
+]
+
+
+@pytest.mark.parametrize("plan", FENCED, ids=lambda plan: f"seed {plan.seed}, {plan.nodes} nodes")
+def test_no_image_ever_has_two_writers_and_all_vms_run_again(plan: Plan) -> None:
+    outcome = soak(plan, parse)
+    assert outcome.well_after <= FENCED_WELL_WITHIN
+    assert outcome.writes > 0
 
 
 def test_the_same_plan_gives_the_same_run() -> None:

@@ -78,6 +78,7 @@ class Storage:
         self._random = random
         self._say = say
         self._ways: dict[str, Reach] = {}
+        self._barred: set[str] = set()
         self._held: list[_Held] = []
         self._watchers: dict[Watcher, None] = {}
         self._resolved: dict[str, int] = {}
@@ -93,7 +94,25 @@ class Storage:
 
     def reach(self, node: str) -> Reach:
         """What becomes of its requests now."""
+        return Reach.CUT if node in self._barred else self._ways[node]
+
+    def way(self, node: str) -> Reach:
+        """The same of a client that the blocklist's entry for the daemon does not concern."""
         return self._ways[node]
+
+    def bar(self, node: str, *, barred: bool) -> None:
+        """The blocklist refuses its daemon from now on, or does so no more; whatever its way is like."""
+        if barred == (node in self._barred):
+            return
+        self._say(f"store: {node} is {'fenced' if barred else 'let in'}")
+        if not barred:
+            self._barred.remove(node)
+            self._moved()
+            return
+        reached = self.reach(node) is Reach.OPEN
+        self._barred.add(node)
+        for lost in list(self._losses.get(node, ())) if reached else ():
+            lost()
 
     def cut(self, *nodes: str) -> None:
         """These nodes (none: all) do not reach the store, and hear nothing from it."""
@@ -112,7 +131,7 @@ class Storage:
         self._say(f"store: {reach.lower()} for {' '.join(nodes) or 'all'}")
         for node in chosen:
             before, self._ways[node] = self._ways[node], reach
-            if before is Reach.OPEN and reach is not Reach.OPEN:
+            if before is Reach.OPEN and reach is not Reach.OPEN and node not in self._barred:
                 for lost in list(self._losses.get(node, ())):
                     lost()
             if before is Reach.STALLED and reach is not Reach.STALLED:
@@ -140,13 +159,13 @@ class Storage:
         is no answer."""
 
         def arrive() -> None:
-            reach = self._ways[node]
+            reach = self.reach(node)
             if reach is Reach.STALLED:
                 self._held.append(_Held(node, arrive, in_order))
             elif reach is Reach.OPEN:
                 self._reply(node, loop, answer, work())
 
-        if self._ways[node] is Reach.CUT:
+        if self.reach(node) is Reach.CUT:
             return False
         self._schedule.call_at(self._in_order(node), arrive)
         return True
@@ -216,7 +235,7 @@ class Storage:
 
     def _moved(self) -> None:
         for watcher in list(self._watchers):
-            if self._ways[watcher.node] is Reach.OPEN:
+            if self.reach(watcher.node) is Reach.OPEN:
                 result = self._changes(watcher)
                 if _is_news(result):
                     del self._watchers[watcher]
@@ -227,7 +246,7 @@ class Storage:
             return
 
         def arrive() -> None:
-            if self._ways[node] is Reach.OPEN:
+            if self.reach(node) is Reach.OPEN:
                 loop.call_soon(answer, result)
 
         self._schedule.call_later(self._travel(), arrive)

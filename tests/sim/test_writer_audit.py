@@ -1,0 +1,139 @@
+"""The writer audit has teeth: it finds a fencer that lies, one that forgets what it fenced, a write without
+the claim, and a lost one. With an honest fencer there is nothing to find."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.adapters.schema_files import load_schemas
+from reconciler.ports.fencer import Fencer, Guard
+from reconciler.resources import keys
+from reconciler.resources.fencing import Blocklisted, FenceOrder, Proof
+from reconciler.resources.manifest import ParsedFile, parse_manifest
+from reconciler.resources.records import Claim, load
+from reconciler.sim.cluster import SimCluster
+from reconciler.sim.dummy_guests import Life
+from reconciler.sim.invariants import InvariantBroken, Invariants
+from reconciler.sim.site_ceph import SiteCeph
+from reconciler.sim.site_ports import SiteFencer
+from reconciler.sim.world import NodePorts, World
+from reconciler.sim.writing import virtual_machine
+
+SCHEMAS = load_schemas()
+NODES = ("r1", "r2", "r3")
+
+
+def parse(path: str, data: bytes) -> ParsedFile:
+    return parse_manifest(path, data, SCHEMAS)
+
+
+class Liar(SiteFencer):
+    """Says that everything is fenced, and fences nothing."""
+
+    async def fence(self, order: FenceOrder, guard: Guard, *, timeout: float) -> Proof:
+        entries = tuple(sorted({f"{address}:0/0" for address in order.addresses} | set(order.clients)))
+        return Blocklisted(fsid=self.fsid, entries=entries)
+
+    async def settle(self, order: FenceOrder, proof: Proof, *, timeout: float) -> None:
+        """Does not look."""
+
+
+class Forgetful(SiteFencer):
+    """Takes everything back as soon as it is done (as entries that end after a moment)."""
+
+    async def settle(self, order: FenceOrder, proof: Proof, *, timeout: float) -> None:
+        self.blocklist.entries.clear()
+
+
+class Site:
+    """Three nodes, and one VM on r2 with its disk in Ceph."""
+
+    def __init__(self, world: World, fencer: Callable[[SiteCeph, str], Fencer]) -> None:
+        self.world = world
+        self.ceph = SiteCeph(world)
+        self.cluster = SimCluster(
+            world, NODES, parse, site=self.ceph, fencers=lambda ports: (self._fencer(fencer, ports),)
+        )
+        self.audit = Invariants(self.cluster).writers
+        self.cluster.found()
+        world.power_on()
+        world.run_for(8.0)
+        self.cluster.save("r1", "web.yaml", virtual_machine("web", disk="1Gi"))
+        world.run_until(lambda: self.counter() > 3, 30.0, "the guest counts")
+
+    def _fencer(self, make: Callable[[SiteCeph, str], Fencer], ports: NodePorts) -> Fencer:
+        return make(self.ceph, ports.name)
+
+    def counter(self) -> int:
+        return max(self.ceph.counters.values(), default=0)
+
+    def owner(self) -> str:
+        found = self.world.storage.cluster.get([keys.claim("web")]).get(keys.claim("web"))
+        return load(Claim, found.value).node if found is not None else ""
+
+    def alive_on(self, host: str) -> bool:
+        return any(guest.life is Life.ALIVE for guest in self.cluster.guests(host))
+
+    def vanish(self, host: str) -> None:
+        """It is cut from all, and its daemon frozen: nobody there ends the guest."""
+        self.world.network.isolate(host)
+        self.world.storage.cut(host)
+        self.world.node(host).pause()
+
+    def failed_over_from(self, host: str) -> bool:
+        before = self.counter()
+        self.world.run_until(lambda: self.owner() not in ("", host), 60.0, "it starts elsewhere")
+        self.world.run_until(lambda: self.counter() > before + 5, 60.0, "it counts on")
+        return True
+
+
+def test_a_killed_guests_last_write_is_refused_when_its_link_heals() -> None:
+    with World(seed=3) as world:
+        site = Site(world, SiteFencer)
+        victim = site.owner()
+        site.vanish(victim)
+        assert site.failed_over_from(victim)
+        zombies = [qemu for qemu in site.ceph.qemus if qemu.host == victim]
+        assert [qemu.pending is not None for qemu in zombies] == [True], "its last write is under way"
+        reached = site.counter()
+        world.storage.heal(victim)
+        world.run_for(5.0)
+        assert [qemu.refused for qemu in zombies] == [1]
+        assert site.counter() > reached
+        world.network.heal()
+        world.node(victim).resume()
+        world.run_until(lambda: not site.alive_on(victim), 30.0, "its zombie is ended")
+        address = world.node(victim).address
+        world.run_until(lambda: not site.ceph.blocklist.bars(f"{address}:0/1"), 60.0, "it is let in")
+        assert site.audit is not None
+        assert site.audit.writes > 10
+
+
+@pytest.mark.parametrize("fencer", [Liar, Forgetful])
+def test_the_audit_catches_a_fencer_that_does_not_fence(fencer: Callable[[SiteCeph, str], Fencer]) -> None:
+    with World(seed=3) as world:
+        site = Site(world, fencer)
+        victim = site.owner()
+        site.vanish(victim)
+        with pytest.raises(InvariantBroken, match=r"may be written by .* and by|runs on r\d and on r\d"):
+            site.failed_over_from(victim)
+
+
+def test_the_audit_catches_a_write_without_the_claim() -> None:
+    with World(seed=3) as world:
+        site = Site(world, SiteFencer)
+        qemu = site.ceph.qemus[0]
+        qemu.client = "10.0.0.99:0/7"
+        with pytest.raises(InvariantBroken, match="whose claim is of"):
+            world.run_for(3.0)
+
+
+def test_the_audit_catches_a_write_that_was_lost() -> None:
+    with World(seed=3) as world:
+        site = Site(world, SiteFencer)
+        for identity in site.ceph.counters:
+            site.ceph.counters[identity] -= 2
+        with pytest.raises(InvariantBroken, match="which had"):
+            world.run_for(3.0)
