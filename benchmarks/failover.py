@@ -1,7 +1,7 @@
 """How long a VM is gone when its host loses power, in the lab: by hand, as root.
 
     .venv/bin/python benchmarks/failover.py [--runs 20] [--case separate ...] [--victim worker|master|both]
-                                            [--json FILE]
+                                            [--json FILE] [--fresh]
 
 Power cut of the VM's host until the guest prints its first line on another one, its boot (some 2.4 s,
 emulated) included; default timers but masterSettle, which plays no part in it. Cases:
@@ -128,7 +128,10 @@ def main() -> None:
     for case in CASES:
         if case.name in given.case:
             for victim in ("worker", "master") if given.victim == "both" else (given.victim,):
-                runs = measure(cluster, case, victim, given.runs, guest)
+                if given.fresh:
+                    runs = [measure(cluster, case, victim, 1, guest)[0] for _ in range(given.runs)]
+                else:
+                    runs = measure(cluster, case, victim, given.runs, guest)
                 report(case, victim, runs)
                 found.append({"case": case.name, "victim": victim, "runs": [asdict(run) for run in runs]})
                 if given.json:
@@ -143,6 +146,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--case", action="append", choices=names, default=[])
     parser.add_argument("--victim", choices=["worker", "master", "both"], default="both")
     parser.add_argument("--json", default="", help="a file for the figures of each run")
+    parser.add_argument(
+        "--fresh", action="store_true", help="a lab for each run, instead of the node's return"
+    )
     given = parser.parse_args()
     given.case = given.case or names
     return given
@@ -166,7 +172,7 @@ def measure(cluster: Any, case: Case, victim: str, runs: int, guest: tuple[Path,
             with cluster.cluster_lab(settings) as lab:
                 wait(lambda: lab.nodes["r1"].master() == "r1", "r1 is master")
                 lab.nodes["r1"].save("bench.yaml", manifests(case, home, guest, Path(plugs)))
-                return [one(lab, home, Path(plugs), case, number) for number in range(runs)]
+                return [one(lab, home, Path(plugs), case, last=number == runs - 1) for number in range(runs)]
         finally:
             os.environ["PATH"] = before
 
@@ -181,8 +187,8 @@ def manifests(case: Case, home: str, guest: tuple[Path, Path], plugs: Path) -> s
     )
 
 
-def one(lab: Any, home: str, plugs: Path, case: Case, number: int) -> Run:
-    """A cut of the VM's host, and everything as before afterwards."""
+def one(lab: Any, home: str, plugs: Path, case: Case, *, last: bool) -> Run:
+    """A cut of the VM's host, which is switched on again unless this is the `last` run."""
     at_home(lab, home)
     time.sleep(5.0 + random.random())
     others = [name for name in lab.nodes if name != home]
@@ -199,10 +205,11 @@ def one(lab: Any, home: str, plugs: Path, case: Case, number: int) -> Run:
     record: dict[str, Any] = {}
     wait(lambda: record.update(fresh(lab, others[0], before)) or "Running" in steps(record), "it is told")
     found = Run(victim=home, seconds=round(seconds, 2), steps=steps(record))
-    print(f"  {case.name} {home} {number + 1}: {seconds:.2f} s  {found.steps}", flush=True)
+    print(f"  {case.name} {home}: {seconds:.2f} s  {found.steps}", flush=True)
     for plug in plugs.glob("r?"):
         plug.unlink()
-    lab.fault.power_on(home)
+    if not last:
+        lab.fault.power_on(home)
     return found
 
 

@@ -30,6 +30,9 @@ _HUNT = {
     "mon_client_hunt_interval": 1,
     "mon_client_hunt_interval_backoff": 1,
 }
+_BREAK = {"rbd_blocklist_on_break_lock": "false"}
+"""Locks are broken here only of clients that the blocklist was seen to hold for years; to have librbd enter each
+once more took a second per lock."""
 _NEEDS = 'allow command "osd blocklist"'
 
 
@@ -114,7 +117,7 @@ class MonCommands:
             if self._connection is None:
                 cluster = rados.Rados(conffile=self._conf, name=f"client.{self.user}")
                 limits = ("rados_mon_op_timeout", "rados_osd_op_timeout", "client_mount_timeout")
-                for name, value in {**dict.fromkeys(limits, self._answer), **_HUNT}.items():
+                for name, value in {**dict.fromkeys(limits, self._answer), **_HUNT, **_BREAK}.items():
                     cluster.conf_set(name, str(value))
                 cluster.connect()
                 self.addresses = (*self.addresses, cluster.get_addrs())
