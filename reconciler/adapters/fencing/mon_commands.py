@@ -31,7 +31,7 @@ _HUNT = {
     "mon_client_hunt_interval_backoff": 1,
 }
 _BREAK = {"rbd_blocklist_on_break_lock": "false"}
-"""Locks are broken here only of clients that the blocklist was seen to hold for years; to have librbd enter each
+"""Locks are broken only of clients that the blocklist was seen to hold for years; to have librbd enter each
 once more took a second per lock."""
 _NEEDS = 'allow command "osd blocklist"'
 
