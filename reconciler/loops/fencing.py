@@ -227,7 +227,7 @@ class Fencing:
         self._rest(record, fencer, REST if not fencer.fsid else 0.0)
         done = fenced(record, fencer.id, step.order, proof, self._stamp(record, began))
         await self._writes.save(done)
-        self._say(record, "Fenced", f"{record.incident}: {_last(done)}")
+        self._say(record, "ProofFound", f"{record.incident}: {_last(done)}")
 
     async def _settle(self, record: FenceRecord, step: Settle) -> None:
         fencer, proof = self._fencer(step.fencer), record.on(step.fsid)
