@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ from vcl.node_config import NodeConfig, read_config
 if TYPE_CHECKING:
     from reconciler.adapters.rados.probe import Diagnosis
 
+YEAR = 365 * 86400
+EXPIRY = re.compile(r"^\s*rbd[ _]bl(?:ock|ack)list[ _]expire[ _]seconds\s*=\s*(\d+)", re.MULTILINE)
 CLIENTS = {"ceph-mgr": "a Ceph manager", "ceph-mds": "a CephFS metadata server"}
 
 
@@ -73,6 +76,28 @@ def other_clients(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
             level=Level.WARN,
             message=f"if this node is ever fenced, these lose Ceph too: {', '.join(found)}",
             cure="have a standby of each on another host; CephFS and mapped images come back with a reboot",
+        )
+
+
+def guests_conf(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
+    """A person's own configuration for QEMU has what vcl's has: entries that last (SAFETY rule 11)."""
+    for pool in vcld.pools:
+        conf = ((pool.get("spec") or {}).get("rbd") or {}).get("qemuConf")
+        if not conf:
+            continue
+        text = machine.text(str(conf))
+        lasts = text is not None and any(float(found) >= YEAR for found in EXPIRY.findall(text))
+        name = (pool.get("metadata") or {}).get("name")
+        yield Finding(
+            check="ceph-guests",
+            level=Level.OK if lasts else Level.FAIL,
+            message=f"guests in pool {name} shut dead clients out for years"
+            if lasts
+            else f"{conf} of pool {name} {'cannot be read' if text is None else 'leaves the default'}: QEMU "
+            "shuts a dead client out for an hour only, which then writes again",
+            cure=""
+            if lasts
+            else f"add `rbd blocklist expire seconds = 315360000` to {conf}, or leave `qemuConf` out",
         )
 
 

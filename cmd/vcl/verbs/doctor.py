@@ -37,6 +37,7 @@ CHECKS: tuple[Check, ...] = (
     cluster.configuration,
     cluster.cluster,
     cluster.other_clients,
+    cluster.guests_conf,
     daemon.disk_space,
     host.python,
     host.open_files,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vcl.checks.cluster import cluster, configuration, other_clients
+from vcl.checks.cluster import cluster, configuration, guests_conf, other_clients
 from vcl.checks.machine import Daemon, Finding, Level, Machine
 from vcl.here import REFUSED
 
@@ -296,3 +296,21 @@ def test_what_else_fencing_would_cut_off_is_named(well: Machine) -> None:
     finding = only(well)
     assert finding.check == "ceph-clients"
     assert "a Ceph manager, CephFS at /srv/share" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("text", "lasts"),
+    [
+        ("[client]\nrbd_blocklist_expire_seconds = 315360000\n", True),
+        ("[client]\n  rbd blacklist expire seconds=315360000\n", True),
+        ("[client]\nrbd blocklist expire seconds = 3600\n", False),
+        ("[client]\n# rbd blocklist expire seconds = 315360000\n", False),
+    ],
+)
+def test_a_persons_configuration_for_qemu_must_fence_for_years(well: Machine, text: str, lasts: bool) -> None:
+    well.path("/etc/ceph/qemu.conf").write_text(text)
+    rbd = {"pool": "vms", "qemuConf": "/etc/ceph/qemu.conf"}
+    pool = {"metadata": {"name": "ceph"}, "spec": {"type": "rbd", "rbd": rbd}}
+    [finding] = guests_conf(well, replace(VCLD, pools=(pool,)))
+    assert (finding.level is Level.OK) is lasts
+    assert bool(finding.cure) is not lasts
