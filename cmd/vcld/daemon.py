@@ -45,7 +45,8 @@ from reconciler.resources.membership import NodeHealth
 from reconciler.resources.records import SchemaRecord
 from vcld.config import Config, StoreType
 from vcld.fencing import Fencers
-from vcld.parts import CLOCK, IDS, Outside, entry, node_ports, open_store, version_info
+from vcld.homecoming import Homecoming, ShutOut
+from vcld.parts import CLOCK, IDS, Outside, Way, entry, node_ports, open_store, version_info
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,8 @@ class Daemon:
         self._said = said
         self._accept_store = accept_store
         self._stop = asyncio.Event()
+        self._anew = asyncio.Event()
+        self._homecoming = Homecoming(config)
         self._frozen = ""
         self._supervisor = Supervisor(CLOCK, IDS)
         self._node: Node | None = None
@@ -79,15 +82,24 @@ class Daemon:
         lock = InstanceLock(self._config.state_path / "vcld.lock")
         lock.acquire()
         try:
-            outside = await self._open_store()
-            if outside is None:
-                return
-            try:
-                await self._with_store(outside, ready)
-            finally:
-                await outside.close()
+            while not self._stop.is_set() and await self._live(ready):
+                log.info("beginning anew, with another session")
         finally:
             lock.release()
+
+    async def _live(self, ready: Callable[[], None]) -> bool:
+        """One session; whether another one is to follow."""
+        self._anew = asyncio.Event()
+        outside = await self._open_store()
+        if outside is None:
+            return False
+        try:
+            self._homecoming.arrived()
+            await self._with_store(outside, ready)
+        finally:
+            self._node = None
+            await outside.close()
+        return self._anew.is_set()
 
     async def _open_store(self) -> Outside | None:
         """A cluster's store is waited for: Ceph may come up after this host. None when told to stop first."""
@@ -98,6 +110,7 @@ class Daemon:
         async def attempt() -> Outside:
             nonlocal why
             try:
+                await self._homecoming.let_in()
                 return await open_store(self._config)
             except StoreError as error:
                 why = str(error)
@@ -156,7 +169,11 @@ class Daemon:
         probe = HealthProbe(self._config.state_path)
         directory = LocalManifestDirectory(self._config.manifests_path, node=entry(self._config).host.node)
         fencers = Fencers(self._config, outside.store, self._pool_specs)
-        ports = node_ports(self._config, begun, outside, fencers, directory, lambda: self._health(probe))
+        shut_out = ShutOut(outside.addresses, fencers.listed, lambda: node.cache.healthy, self._anew.set)
+        way = Way(
+            health=lambda: self._health(probe), begin_anew=self._anew.set, shut_out=lambda: shut_out.known
+        )
+        ports = node_ports(self._config, begun, outside, fencers, directory, way)
         node = self._node = assemble(ports, begun, cache, writer, lambda: self._frozen)
         log.info("vcld on node %s, session %d, cluster %s", node.name, begun.session, begun.cluster.uid)
         liveness = Liveness(lambda: view_of(node), CLOCK, ports.timers.mesh_heartbeat)
@@ -170,6 +187,7 @@ class Daemon:
             }
             if fencers.clusters is not None and self._config.mesh is not None:
                 loops["fencers"] = fencers.clusters.run
+                loops["shut out"] = shut_out.run
             services = self._services(node, logs, liveness)
             self._supervisor.start({**node.loops(), **loops})
             try:
@@ -203,10 +221,11 @@ class Daemon:
             await self._serve(services, ready)
         finally:
             await self._supervisor.stop()
-            with contextlib.suppress(StoreError):
-                await node.events.flush()
-            with contextlib.suppress(StoreError):
-                await node.membership.say_goodbye()
+            if not self._anew.is_set():  # a session that is over has nothing to say
+                with contextlib.suppress(StoreError):
+                    await node.events.flush()
+                with contextlib.suppress(StoreError):
+                    await node.membership.say_goodbye()
             self._save_seen(node)
             await directory.close()
             await self._close_all(node)
@@ -256,7 +275,7 @@ class Daemon:
         )
         try:
             ready()
-            await self._stop.wait()
+            await _first(self._stop, self._anew)
             log.info("stopping; guests are left running")
         finally:
             await runner.cleanup()
@@ -382,6 +401,17 @@ def _confirmations(node: Node) -> Confirmations:
         return Witness(me=node.name, sights=seen.sights(), ran_for=seen.ran_for())
 
     return Confirmations(node.views, node.writer, CLOCK, node.ports.timers, witness, node.events.record)
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waits:
+            task.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
 def _status_tree(node: Node, liveness: Liveness) -> StatusTreeLoop:

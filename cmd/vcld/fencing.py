@@ -10,6 +10,7 @@ from reconciler.adapters.fencing.manual import ManualFencer
 from reconciler.ports.fencer import Fencer
 from reconciler.ports.store import Store
 from reconciler.resources import keys
+from reconciler.resources.errors import FenceFailed
 from reconciler.resources.fencing import ConfirmRecord
 from reconciler.resources.infrastructure import PoolType, StoragePoolSpec
 from reconciler.resources.records import load
@@ -34,6 +35,13 @@ class Fencers:
         """Those that can be asked now."""
         ceph = self.clusters.fencers() if self.clusters is not None else ()
         return (*ceph, *self._hosts)
+
+    async def listed(self, entries: frozenset[str], timeout: float) -> frozenset[str]:
+        """Which of these the blocklist of the store's Ceph cluster has. Raises FenceFailed."""
+        fencer = self.clusters.of_store() if self.clusters is not None else None
+        if fencer is None:
+            raise FenceFailed("there is no connection yet to the store's Ceph cluster for this")
+        return await fencer.listed(entries, timeout=timeout)
 
     def ceph_pools(self) -> dict[str, str]:
         """The fsid of each pool on Ceph."""

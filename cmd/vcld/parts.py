@@ -71,6 +71,15 @@ class Outside:
         await self.store.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """What the node asks of its daemon; see NodePorts."""
+
+    health: Callable[[], NodeHealth]
+    begin_anew: Callable[[], None]
+    shut_out: Callable[[], bool]
+
+
 def host_identity(config: Config, clients: Iterable[str] = ()) -> HostIdentity:
     """This host, by the configured name or its own. `clients`: of Ceph, which it has already."""
     clients = tuple(sorted(canonical(client) for client in clients if is_client(client)))
@@ -104,7 +113,7 @@ def node_ports(
     outside: Outside,
     fencers: Fencers,
     directory: ManifestDirectory,
-    health: Callable[[], NodeHealth],
+    way: Way,
 ) -> NodePorts:
     """The adapters that the configuration asks for. Raises InvalidInput for a controller that cannot be
     loaded and for unusable mesh files."""
@@ -133,7 +142,9 @@ def node_ports(
         parse=lambda path, data: parse_manifest(path, data, schemas),
         status=StatusTree(config.status_path),
         facts=node_facts(config),
-        health=health,
+        health=way.health,
+        begin_anew=way.begin_anew,
+        shut_out=way.shut_out,
         timers=load_timers(config.timers),
     )
 

@@ -30,6 +30,24 @@ def machine_id() -> str:
     return _read("/etc/machine-id") or _read("/sys/class/dmi/id/product_uuid") or socket.gethostname()
 
 
+def has_guests(proc: Path = Path("/proc")) -> bool | None:
+    """Whether a process of QEMU is on this host, whoever started it; None when that cannot be told."""
+    try:
+        numbers = [entry for entry in proc.iterdir() if entry.name.isdigit()]
+    except OSError:
+        return None
+    for entry in numbers:
+        try:
+            name = (entry / "comm").read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+        except OSError:
+            return None
+        if name.startswith(("qemu-system", "qemu-kvm", "kvm-spice")):
+            return True
+    return False
+
+
 def node_name() -> str:
     """The default node name: the host name, without a domain when it is too long."""
     name = socket.gethostname()

@@ -66,7 +66,7 @@ class NodePorts:
     is ever fenced; they come and go with the pools. Without `osds` Ceph is never told that any are down.
     `ceph_pools()`: the fsid of each pool that is on Ceph; `ceph_clients()`: the addresses of all clients of
     Ceph that this process has had. `begin_anew` ends this run of the daemon, whose session a fence has ended,
-    and begins the next.
+    and begins the next. `shut_out()`: the store's storage lets this host in no more.
     """
 
     entry: Entry
@@ -89,6 +89,7 @@ class NodePorts:
     ceph_pools: Callable[[], Mapping[str, str]] = dict
     ceph_clients: Callable[[], Iterable[str]] = tuple
     begin_anew: Callable[[], None] = lambda: None
+    shut_out: Callable[[], bool] = lambda: False
     timers: Timers = field(default_factory=Timers)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -238,6 +239,7 @@ def _rejoin(
             bearing=membership.bearing,
             empty=agent.empty,
             begin_anew=ports.begin_anew,
+            shut_out=ports.shut_out,
         )
     )
 

@@ -25,12 +25,14 @@ from reconciler.resources.records import dump
 log = logging.getLogger(__name__)
 
 LOOK = 0.5
+REST = 2.0
+"""Seconds between looks when nothing has changed: a store that shuts this host out says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejoinContext:
     """`empty()`: nothing of the cluster runs here, for certain. `begin_anew()`: end this run of the daemon
-    and begin the next one; guests are not touched."""
+    and begin the next one; guests are not touched. `shut_out()`: the storage lets this host in no more."""
 
     node: str
     session: int
@@ -42,6 +44,7 @@ class RejoinContext:
     bearing: Bearing
     empty: Callable[[], Awaitable[bool]]
     begin_anew: Callable[[], None]
+    shut_out: Callable[[], bool] = lambda: False
 
 
 class Rejoin:
@@ -83,7 +86,7 @@ class Rejoin:
                 self._changed.clear()
                 waiting = await self.step()
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK if waiting else None):
+                    async with asyncio.timeout(LOOK if waiting else REST):
                         await self._changed.wait()
         finally:
             unsubscribe()
@@ -91,7 +94,7 @@ class Rejoin:
     async def step(self) -> bool:
         """One look; whether to look again soon."""
         context = self._context
-        if not (self.lost or self.fenced):
+        if not (self.lost or self.fenced or context.shut_out()):
             context.bearing.empty = False
             return False
         context.bearing.empty = await context.empty()
@@ -100,6 +103,8 @@ class Rejoin:
         if self.lost:
             log.warning("node %s was fenced, and nothing is left on it: beginning anew", context.node)
             context.begin_anew()
+            return True
+        if not self.fenced:
             return True
         try:
             await self._show()

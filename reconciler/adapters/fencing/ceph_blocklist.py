@@ -128,6 +128,12 @@ class CephBlocklistFencer:
         a host that `planning.homecoming` lets do so. Raises FenceFailed."""
         await self._take(map(host_entry, addresses), time.monotonic() + timeout)
 
+    async def listed(self, entries: Iterable[str], *, timeout: float) -> frozenset[str]:
+        """Which of these the blocklist has now, for however long; works while this host is on it. Raises
+        FenceFailed."""
+        until = (await self._read(time.monotonic() + timeout)).until
+        return frozenset(entry for entry in map(canonical, entries) if entry in until)
+
     async def close(self) -> None:
         """See Fencer."""
         self._commands.close()

@@ -60,6 +60,10 @@ class CephClusters:
             found.setdefault(self._open[way].fsid, self._open[way])
         return tuple(found.values())
 
+    def of_store(self) -> CephBlocklistFencer | None:
+        """The store's, once it is connected."""
+        return self._open.get(self._store) if self._store is not None else None
+
     def pools(self) -> dict[str, str]:
         """The fsid of each pool on Ceph, as far as known."""
         return {
