@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from reconciler.resources.membership import Member, NodeHealth
 from reconciler.resources.records import STORE_SCHEMA
 from vcld.config import Config, MeshTls, StoreType
 from vcld.fencing import Fencers
+from vcld.stop_at import stop_at
 
 if TYPE_CHECKING:
     from reconciler.adapters.rbd import Clusters
@@ -146,6 +148,7 @@ def node_ports(
         begin_anew=way.begin_anew,
         shut_out=way.shut_out,
         timers=load_timers(config.timers),
+        reached=stop_at(os.environ),
     )
 
 

@@ -90,6 +90,7 @@ class NodePorts:
     ceph_clients: Callable[[], Iterable[str]] = tuple
     begin_anew: Callable[[], None] = lambda: None
     shut_out: Callable[[], bool] = lambda: False
+    reached: Callable[[str], None] = lambda point: None
     timers: Timers = field(default_factory=Timers)
     deadlines: Deadlines = field(default_factory=Deadlines)
 
@@ -390,6 +391,7 @@ def _fencing(
             writer=writer,
             event=events.record,
             input=given,
+            reached=ports.reached,
         )
     )
 

@@ -70,7 +70,8 @@ BATCH = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencingContext:
-    """What the loop needs; `epoch` is the one held."""
+    """What the loop needs; `epoch` is the one held. `reached`: told of each step before it is taken, as
+    `fencing:Settle`; tests stop the process there."""
 
     epoch: Epoch
     clock: Clock
@@ -79,6 +80,7 @@ class FencingContext:
     writer: Writer
     event: RecordEvent
     input: FencingInput
+    reached: Callable[[str], None] = lambda point: None
 
 
 class Fencing:
@@ -178,6 +180,7 @@ class Fencing:
 
     async def _do(self, facts: FenceFacts, step: FenceStep) -> None:
         record = facts.record
+        self._context.reached(f"fencing:{type(step).__name__}")
         if isinstance(step, Intend):
             await self._intend(facts, step)
             return

@@ -86,12 +86,15 @@ class SimCluster:
         let_in: Callable[[str], None] = lambda address: None,
         osds: Callable[[NodePorts], Osds | None] = lambda ports: None,
         site: SiteCeph | None = None,
+        reached: Callable[[str, str], None] = lambda name, point: None,
     ) -> None:
         """`fencers`: those of each run of a daemon; without any, nobody is ever fenced. `let_in`: a host
         takes its own address off the blocklists. `osds`: its way to Ceph's OSDs. `site`: the world's Ceph:
-        guests may have disks in the pool `ceph` then, and its blocklist is the fencer."""
+        guests may have disks in the pool `ceph` then, and its blocklist is the fencer.
+        `reached(host, point)`: see FencingContext."""
         self.world = world
         self.site = site
+        self._reached = reached
         self._fencers = fencers or _fencers_of(site)
         self._let_in = let_in
         if site is not None:
@@ -244,6 +247,7 @@ class SimCluster:
             fencers=(lambda: fencers) if fencers else None,
             osds=self._osds(ports),
             begin_anew=over.set,
+            reached=lambda point: self._reached(ports.name, point),
         )
         writer = Writer(ports.store, cache, ports.ids)
         return assemble(outside, begun, cache, writer, lambda: frozen)
