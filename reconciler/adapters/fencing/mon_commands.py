@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import rados
 
+from reconciler.adapters.rados.connecting import IMPATIENCE
 from reconciler.resources.errors import FenceFailed
 
 T = TypeVar("T")
@@ -24,12 +25,6 @@ T = TypeVar("T")
 ANSWER = 5
 """Seconds for one attempt at a command; librados takes whole ones."""
 THREADS = 16
-_HUNT = {
-    "mon_client_ping_interval": 1,
-    "mon_client_ping_timeout": 2,
-    "mon_client_hunt_interval": 1,
-    "mon_client_hunt_interval_backoff": 1,
-}
 _BREAK = {"rbd_blocklist_on_break_lock": "false"}
 """Locks are broken only of clients that the blocklist was seen to hold for years; to have librbd enter each
 once more took a second per lock."""
@@ -117,7 +112,7 @@ class MonCommands:
             if self._connection is None:
                 cluster = rados.Rados(conffile=self._conf, name=f"client.{self.user}")
                 limits = ("rados_mon_op_timeout", "rados_osd_op_timeout", "client_mount_timeout")
-                for name, value in {**dict.fromkeys(limits, self._answer), **_HUNT, **_BREAK}.items():
+                for name, value in {**dict.fromkeys(limits, self._answer), **IMPATIENCE, **_BREAK}.items():
                     cluster.conf_set(name, str(value))
                 cluster.connect()
                 self.addresses = (*self.addresses, cluster.get_addrs())

@@ -16,8 +16,12 @@ IMPATIENCE: Mapping[str, object] = {
     "mon_client_ping_timeout": 2,
     "mon_client_hunt_interval": 1,
     "mon_client_hunt_interval_backoff": 1,
+    "objecter_tick_interval": 0.5,
+    "objecter_timeout": 1,
 }
-"""A client whose monitor died looks for another one within seconds."""
+"""A client whose monitor died looks for another one within seconds; one whose OSD does not answer asks for
+the newest map. By default it does so after 10 s: with a shorter limit for each operation it never would, and
+would go on asking an OSD that has long been marked down."""
 
 FENCE_SECONDS = 10 * 365 * 86400
 """How long an entry of the blocklist lasts (SAFETY rule 11): a client that outlived its entry would write
