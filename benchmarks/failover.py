@@ -222,7 +222,8 @@ def at_home(lab: Any, home: str) -> None:
     )
     wait(lambda: lab.nodes[home].master() == "r1", "r1 is master")
     wait(lambda: not lab.storage.objection([home]), "Ceph is complete")
-    if where(lab, home) not in ("", home):
+    wait(lambda: where(lab, home), "the guest runs")
+    if where(lab, home) != home:
         lab.nodes[home].vcl("stop", VM, "--force", "--wait")
         lab.nodes[home].vcl("start", VM)
     wait(lambda: where(lab, home) == home and LINE in "".join(printed(lab, [home])), f"it runs on {home}")
