@@ -1,0 +1,103 @@
+"""A host is gone, or seems to be: its VMs run again elsewhere, from the last counter that they synced, and
+nothing that comes back - a host, a frozen process, a write that was under way - reaches their disks.
+
+Real Ceph, libvirt and QEMU; docs/lab.md lists which proof is where. The lab's audit watches all the time.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
+
+cluster = sys.modules["vcl_lab_cluster"]
+proofs = sys.modules["vcl_lab_proofs"]
+
+
+@pytest.fixture(scope="module")
+def formed(guest_image: Any) -> Iterator[Any]:
+    settings = cluster.LabSettings(config={"timers": {"masterSettle": proofs.SETTLE}})
+    with cluster.cluster_lab(settings) as lab:
+        yield proofs.Proofs(lab, guest_image)
+
+
+@pytest.fixture
+def proof(formed: Any) -> Any:
+    formed.settle()
+    return formed
+
+
+def ended(proof: Any, *vms: str) -> None:
+    """Everybody is back: one copy of each, sound; then they are deleted."""
+    proof.settle()
+    proof.count(*vms)
+    for vm in vms:
+        proof.sound(vm)
+    proof.end(*vms)
+
+
+def clients(proof: Any, vm: str) -> list[str]:
+    """The Ceph clients of its claim."""
+    status = proof.nodes[proof.master()].ask("get", "vm", vm)["status"]
+    return [each for each in status["claim"]["clients"] if not each.startswith("pid:")]
+
+
+def test_the_vms_of_a_worker_without_power_run_elsewhere(proof: Any) -> None:
+    (worker, *_) = proof.workers()
+    proof.run("worker", worker)
+    proof.fault.power_cut(worker)
+    proof.restarts("worker", proof.last("worker"))
+    proof.sound("worker")
+    ended(proof, "worker")
+
+
+def test_the_vms_of_the_master_without_power_run_elsewhere(proof: Any) -> None:
+    master = proof.master()
+    proof.run("chief", master)
+    proof.fault.power_cut(master)
+    proof.restarts("chief", proof.last("chief"))
+    proof.sound("chief")
+    ended(proof, "chief")
+
+
+def test_nothing_starts_where_no_majority_is_and_all_goes_on_when_one_returns(proof: Any) -> None:
+    for vm, home in {"left": "r1", "gone": "r2", "back": "r3"}.items():
+        proof.run(vm, home)
+    proof.fault.power_cut("r2", "r3")
+    gone, back = proof.last("gone"), proof.last("back")
+    ends = time.monotonic() + 15
+    while time.monotonic() < ends:
+        assert [proof.homes(vm) for vm in ("left", "gone", "back")] == [["r1"], [], []]
+        time.sleep(0.5)
+    proof.count("left")
+    proof.fault.power_on("r3")
+    again = proof.count("gone", "back")
+    assert (again["gone"].number, again["back"].number) == (gone.number + 1, back.number + 1)
+    assert again["gone"].node != "r2"
+    for vm in ("left", "gone", "back"):
+        proof.sound(vm)
+    ended(proof, "left", "gone", "back")
+
+
+def test_the_lock_that_a_crashed_host_left_keeps_nobody_from_starting(proof: Any) -> None:
+    """It is back before anybody has missed it."""
+    proof.run("locked", "r3")
+    (dead,) = clients(proof, "locked")
+    proof.fault.power_cut("r3")
+    before = proof.last("locked")
+    proof.fault.power_on("r3")
+    proof.until(lambda: proof.last("locked").number > before.number, "it boots again")
+    assert proof.last("locked").found >= before.last
+    assert dead in proof.blocklist()
+    assert clients(proof, "locked") != [dead]
+    ended(proof, "locked")
+
+
+def test_the_audit_looked_at_all_of_that(formed: Any) -> None:
+    assert formed.lab.audit.seen("passes") > 100
+    assert formed.lab.audit.findings() == []
