@@ -12,7 +12,7 @@ from reconciler.domainxml.build import GuestPaths, HostProfile, UefiFirmware, bu
 from reconciler.resources.codec import decode
 from reconciler.resources.crosscheck import KnownObjects, cross_check
 from reconciler.resources.domains import AttachedDisk, StartRequest
-from reconciler.resources.kinds import WRITTEN, Kind
+from reconciler.resources.kinds import WRITTEN, Kind, info_for
 from reconciler.resources.manifest import Document, ParsedFile, parse_manifest
 from reconciler.resources.problems import render
 from reconciler.resources.virtualmachine import DiskFormat, RunStrategy, VirtualMachineSpec
