@@ -49,16 +49,6 @@ metadata: {{name: cluster}}
 spec: {{fencing: {{markOsdsDown: {mark}}}}}
 ---
 apiVersion: vcl/v1
-kind: PlacementConstraint
-metadata: {{name: home}}
-spec:
-  type: NodeAffinity
-  enforcement: Preferred
-  weight: 100
-  vms: {{names: [{vm}]}}
-  nodes: {{names: [{home}]}}
----
-apiVersion: vcl/v1
 kind: VirtualMachine
 metadata: {{name: {vm}}}
 spec:
@@ -73,8 +63,9 @@ NODE = """\
 apiVersion: vcl/v1
 kind: Node
 metadata: {{name: {name}}}
-spec: {{rank: {rank}, fencing: {{agent: fence_stub, plug: "{plug}"}}}}
+spec: {{rank: {rank}, unschedulable: {closed}{fencing}}}
 """
+FENCING = ', fencing: {{agent: fence_stub, plug: "{plug}"}}'
 STUB = """\
 #!/bin/sh
 # A fence agent: `off` remembers it, `status` exits with 2 for off. The plug is a file.
@@ -171,25 +162,38 @@ def measure(cluster: Any, case: Case, victim: str, runs: int, guest: tuple[Path,
         try:
             with cluster.cluster_lab(settings) as lab:
                 wait(lambda: lab.nodes["r1"].master() == "r1", "r1 is master")
-                lab.nodes["r1"].save("bench.yaml", manifests(case, home, guest, Path(plugs)))
+                open_nodes(lab, case, Path(plugs), closed=set(lab.nodes) - {home})
+                lab.nodes["r1"].save("bench.yaml", manifests(case, guest))
                 return [one(lab, home, Path(plugs), case, last=number == runs - 1) for number in range(runs)]
         finally:
             os.environ["PATH"] = before
 
 
-def manifests(case: Case, home: str, guest: tuple[Path, Path], plugs: Path) -> str:
+def manifests(case: Case, guest: tuple[Path, Path]) -> str:
     kernel, initrd = guest
-    mark = str(case.mark).lower()
-    text = MANIFESTS.format(vm=VM, home=home, mark=mark, kernel=kernel, initrd=initrd)
-    names = ("r1", "r2", "r3") if case.proof else ()
-    return text + "".join(
-        NODE.format(name=name, rank=rank, plug=plugs / name) for rank, name in enumerate(names)
-    )
+    return MANIFESTS.format(vm=VM, mark=str(case.mark).lower(), kernel=kernel, initrd=initrd)
+
+
+def open_nodes(lab: Any, case: Case, plugs: Path, closed: set[str]) -> None:
+    """Which nodes take VMs; returns when the master has it."""
+    text = ""
+    for rank, name in enumerate(sorted(lab.nodes)):
+        fencing = FENCING.format(plug=plugs / name) if case.proof else ""
+        text += NODE.format(name=name, rank=rank, closed=str(name in closed).lower(), fencing=fencing)
+    lab.nodes["r1"].save("nodes.yaml", text)
+
+    def taken() -> bool:
+        found = {name: lab.nodes["r1"].api(f"/apis/vcl/v1/nodes/{name}") or {} for name in lab.nodes}
+        return all(
+            (each.get("spec") or {}).get("unschedulable", False) == (n in closed) for n, each in found.items()
+        )
+
+    wait(taken, "the nodes' manifests are taken")
 
 
 def one(lab: Any, home: str, plugs: Path, case: Case, *, last: bool) -> Run:
     """A cut of the VM's host, which is switched on again unless this is the `last` run."""
-    at_home(lab, home)
+    at_home(lab, home, case, plugs)
     time.sleep(5.0 + random.random())
     others = [name for name in lab.nodes if name != home]
     for name in others:
@@ -213,7 +217,7 @@ def one(lab: Any, home: str, plugs: Path, case: Case, *, last: bool) -> Run:
     return found
 
 
-def at_home(lab: Any, home: str) -> None:
+def at_home(lab: Any, home: str, case: Case, plugs: Path) -> None:
     """All nodes are ready, nothing of a fencing is left, and the guest runs where it is to be cut."""
     names = set(lab.nodes)
     wait(lambda: all(lab.nodes[n].standing(o) == "Ready" for n in names for o in names), "all are ready")
@@ -224,15 +228,17 @@ def at_home(lab: Any, home: str) -> None:
     wait(lambda: not lab.storage.objection([home]), "Ceph is complete")
     wait(lambda: where(lab, home), "the guest runs")
     if where(lab, home) != home:
+        open_nodes(lab, case, plugs, closed=set(lab.nodes) - {home})
         lab.nodes[home].vcl("stop", VM, "--force", "--wait")
         lab.nodes[home].vcl("start", VM)
     wait(lambda: where(lab, home) == home and LINE in "".join(printed(lab, [home])), f"it runs on {home}")
+    open_nodes(lab, case, plugs, closed=set())
 
 
 def where(lab: Any, ask: str) -> str:
     found = lab.nodes[ask].api(f"/apis/vcl/v1/vms/{VM}") or {}
-    status = found.get("status", {})
-    return str(status.get("node") or "") if status.get("phase") == "Running" else ""
+    status = found.get("status") if found.get("kind") == "VirtualMachine" else None
+    return str(status.get("node") or "") if status and status.get("phase") == "Running" else ""
 
 
 def failovers(lab: Any, ask: str) -> list[dict[str, Any]]:
