@@ -20,7 +20,7 @@ from demo_boot import SAID
 from demo_place import ROOT, DemoFailed, Place
 from demo_show import Steps, title
 
-SHOWN = "hello"
+SHOWN = "survivor"
 BOOT_SECONDS = 120
 GO_ON = """
 The cluster goes on in the background. To use it from this shell:
@@ -28,15 +28,23 @@ The cluster goes on in the background. To use it from this shell:
   export VCL_LAB_DIR={dir}
   export PATH={tools}:$PATH
 
+See a machine survive its host, in two shells:
+
+  lab run {other} vcl get vms -w          watch it in the one
+  lab fault power-cut {home:<15}in the other: the node that `survivor` runs on dies
+  lab run {other} vcl get failovers       the VM goes on elsewhere; how many seconds each step took
+  lab run {other} vcl describe failover NAME
+  lab run {other} vcl get vms             where it runs now; lab run NODE vcl console survivor --tail 20
+                                     shows there which number it found on its disk
+  lab fault power-on {home:<16}the node comes back and takes work again; the VM stays where it is
+
 Then try:
 
-  lab run r2 vcl get all               any node answers for all of them
-  lab run r3 vcl console hello         its serial console; Ctrl-] leaves it
-  lab run r2 bash                      a shell on a node
-  lab fault power-cut {best:<17}the best rank, soon the master, dies: lab run {last} vcl get nodes
-  lab fault power-on {best:<18}it comes back, and is master again after a while
-  lab fault cut-ceph {last:<18}one node loses its storage only; lab fault heal
-  lab help                             everything else that can be broken
+  lab run {last} vcl get all              any node answers for all of them
+  lab run {last} bash                     a shell on a node
+  lab fault power-cut {best:<15}the best rank dies, and is master again a while after `power-on`
+  lab fault cut-ceph {last:<16}a node loses its storage only; lab fault heal
+  lab help                           everything else that can be broken
 
 A manifest is a file: write one into {manifests}
 with any editor, and it is on every node. docs/lab.md tells more.
@@ -118,7 +126,7 @@ def _wait(lab: Any, steps: Steps) -> str:
 def _save(lab: Any, steps: Steps) -> None:
     """Save a manifest on the first node and wait until it is on the last."""
     first, *_, last = lab.nodes.values()
-    text = (ROOT / f"manifests/demo/{SHOWN}.yaml").read_text(encoding="utf-8")
+    text = (ROOT / f"manifests/demo-cluster/{SHOWN}.yaml").read_text(encoding="utf-8")
     text = text.replace(str(demo_place.DEFAULT), str(lab.dir))
     there = last.manifests / f"{SHOWN}.yaml"
     began = time.monotonic()
@@ -158,5 +166,7 @@ def _show(lab: Any, master: str) -> None:
         print(re.sub(r"[ \t]+$", "", (done.stdout + done.stderr).rstrip(), flags=re.MULTILINE), flush=True)
     words = {"dir": shlex.quote(str(lab.dir)), "tools": shlex.quote(str(ROOT / "tools"))}
     manifests = lab.nodes[names[0]].manifests
-    text = GO_ON.format(**words, best=names[0], last=names[-1], manifests=manifests)
+    home = next((node.name for node in lab.nodes.values() if node.qemus(SHOWN)), names[-1])
+    watcher = next((name for name in names[::-1] if name != home), home)
+    text = GO_ON.format(**words, best=names[0], last=names[-1], home=home, other=watcher, manifests=manifests)
     print(text.rstrip(), flush=True)

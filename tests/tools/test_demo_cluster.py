@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +40,19 @@ class Demo:
     def demo(self, *words: str) -> str:
         return self.run(sys.executable, "tools/demo.py", *words)
 
+    def home(self, asked: str = "r1") -> str:
+        """Where the VM runs, as that node knows; empty when nowhere."""
+        found = json.loads(self.run("tools/lab", "run", asked, "vcl", "get", "vm", "survivor", "-o", "json"))
+        status = found["status"]
+        return str(status.get("node") or "") if status["phase"] == "Running" else ""
+
+    def wait_until_elsewhere(self, home: str) -> None:
+        other = next(name for name in ("r1", "r2", "r3") if name != home)
+        deadline = time.monotonic() + 90
+        while self.home(other) in ("", home):
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
 
 @pytest.fixture
 def demo() -> Iterator[Demo]:
@@ -54,9 +69,9 @@ def test_the_demo_of_three_nodes_shows_a_cluster_and_leaves_nothing_behind(demo:
     said = demo.demo("start", "--nodes", "3")
     for text in (
         "3 of 3 nodes are ready",
-        "hello.yaml is saved in the manifest directory of r1",
+        "survivor.yaml is saved in the manifest directory of r1",
         "it is on r3",
-        "its console says 'vcl-guest: booted hello'",
+        "its console says 'vcl-guest: booted survivor'",
         "vcl get nodes -o wide\nNAME",
         "vcl get vms -o wide\nNAME",
         f"export VCL_LAB_DIR={demo.dir}",
@@ -64,8 +79,13 @@ def test_the_demo_of_three_nodes_shows_a_cluster_and_leaves_nothing_behind(demo:
         assert text in said
     for name in ("r1", "r2", "r3"):
         assert (
-            demo.run("tools/lab", "run", name, "vcl", "get", "vms", "-o", "name") == "virtualmachine/hello\n"
+            demo.run("tools/lab", "run", name, "vcl", "get", "vms", "-o", "name")
+            == "virtualmachine/survivor\n"
         )
-    assert "booted hello" in demo.demo("start", "--nodes", "3")
+    assert "booted survivor" in demo.demo("start", "--nodes", "3")
+
+    home = demo.home()
+    demo.run("tools/lab", "fault", "power-cut", home)
+    demo.wait_until_elsewhere(home)
     assert "3 nodes" in demo.demo("stop")
     assert not demo.dir.exists()
