@@ -89,13 +89,19 @@ def test_two_writers_are_told_of_until_one_is_fenced(bare_lab: Any) -> None:
 def test_what_a_second_qemu_writes_is_seen_in_the_data(bare_lab: Any, guest_image: Any) -> None:
     lab = bare_lab
     make(lab, "shared")
+    both = {"two writers", "counter went back"}
     with lab.audit.caught() as found, guest(lab, "r1", "shared", guest_image) as one:
         cluster.until(lambda: ticks(one) >= 3, 60.0, "the first writes")
         assert cluster.foreign(cluster.records(lab.storage.content("shared"))) == ()
         with guest(lab, "r2", "shared", guest_image) as other:
             cluster.until(lambda: ticks(other) >= 4, 60.0, "the second writes")
-    assert {each["what"] for each in found} >= {"two writers", "counter went back"}
+            cluster.until(lambda: told(lab) >= both, 60.0, f"it tells of {both}")
+    assert {each["what"] for each in found} >= both
     assert cluster.foreign(cluster.records(lab.storage.content("shared"))) != ()
+
+
+def told(lab: Any) -> set[str]:
+    return {each["what"] for each in lab.audit.findings()}
 
 
 def test_records_of_boots_one_after_the_other_are_well() -> None:

@@ -58,7 +58,6 @@ class Audit:
         self._cluster = cluster
         self._context = context
         self._place = place
-        self._open: dict[str, Any] = {}
         self._last: dict[str, Record] = {}
         self.seen = {"passes": 0, "unanswered": 0, "looks": 0, "writers": 0, "fenced": 0, "records": 0}
 
@@ -68,13 +67,15 @@ class Audit:
             try:
                 self._look(name)
             except rbd.ImageNotFound:
-                self._forget(name)
+                self._last.pop(name, None)
         self.seen["passes"] += 1
 
     def _look(self, name: str) -> None:
-        image = self._open.get(name)
-        if image is None:
-            image = self._open[name] = rbd.Image(self._context, name, read_only=True)
+        # On a fresh handle each time: an open one remembers the owners of locks from when it was opened.
+        with rbd.Image(self._context, name, read_only=True) as image:
+            self._look_into(name, image)
+
+    def _look_into(self, name: str, image: Any) -> None:
         before, owners, after = watchers(image), lockers(image), watchers(image)
         self.seen["looks"] += 1
         self.seen["writers"] += len(before | owners)
@@ -114,21 +115,13 @@ class Audit:
             out.write(json.dumps({"at": time.time(), **finding}) + "\n")
 
     def unanswered(self) -> None:
-        """Ceph is away or slow: look through fresh handles next time."""
+        """Ceph is away or slow."""
         self.seen["unanswered"] += 1
-        for name in list(self._open):
-            self._forget(name)
 
     def keep(self) -> None:
         fresh = self._place / "audit.json.new"
         fresh.write_text(json.dumps(self.seen))
         fresh.rename(self._place / "audit.json")
-
-    def _forget(self, name: str) -> None:
-        self._last.pop(name, None)
-        image = self._open.pop(name, None)
-        if image is not None:
-            image.close()
 
 
 def watchers(image: Any) -> set[str]:
