@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vcl.describing import Facts, moment, part, until
@@ -21,6 +21,7 @@ def vm_body(sheet: Sheet, facts: Facts) -> None:
     _guest(sheet, facts, spec, status)
     _hardware(sheet, facts, spec, str(part(facts.item, "metadata").get("name")))
     _failures(sheet, facts, part(status, "failures"))
+    _failed_on(sheet, facts, status.get("failedOn") or [])
 
 
 def _intent(intent: Mapping[str, Any]) -> str:
@@ -134,4 +135,15 @@ def _failures(sheet: Sheet, facts: Facts, failures: Mapping[str, Any]) -> None:
     sheet.field("Message", failures.get("message"))
     sheet.field("Last", moment(failures.get("lastTime"), facts.at))
     sheet.field("Next try", until(failures.get("retryTime"), facts.at))
+    sheet.end()
+
+
+def _failed_on(sheet: Sheet, facts: Facts, entries: Sequence[Mapping[str, Any]]) -> None:
+    if not entries:
+        return
+    rows = [
+        (e["node"], e.get("count"), e.get("reason"), moment(e.get("lastTime"), facts.at), e.get("message"))
+        for e in entries
+    ]
+    sheet.table("Failed on", ("Node", "In a row", "Reason", "Last", "Message"), rows)
     sheet.end()

@@ -15,6 +15,7 @@ from reconciler.loops.agent_actions import Actions, Job
 from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_failures import (
+    changes,
     note_exit,
     note_failure,
     note_generation,
@@ -397,6 +398,7 @@ class Agent:
             lost=lost,
             frozen=context.frozen(),
             reported_by=self._reported_by(name),
+            given_up=state.failures.given_up,
             now=context.clock.monotonic(),
         )
         if controller is None:
@@ -491,8 +493,10 @@ class Agent:
         revision = self._context.views.cache.revision_of(spec)
         if not revision:
             return
+        failed = changes(self._context, name, state, status.uid, view.intent.reset_failures)
         result = await self._context.writer.commit(
-            puts={status_key(name): dump(status)},
+            puts={status_key(name): dump(status), **failed.puts},
+            deletes=failed.deletes,
             compares={spec: revision},
             guards=(keys.SCHEMA, keys.session(self._context.node)),
             wait=False,

@@ -405,6 +405,8 @@ class Actions:
             # What never ran is no run: the `start` that asked for it stays to be honoured.
             await self._commit_claim(job, replace(claim, phase=ClaimPhase.STARTING))
         job.state.killed = domain.phase is not DomainPhase.CRASHED
+        if not job.state.killed:
+            job.state.ending = ("GuestPanicked", "the guest's kernel panicked")
         now = self._context.clock.monotonic()
         job.state.memory = replace(job.state.memory, destroyed=now)
         self._event(job, "Killing", why, EventType.WARNING)

@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import status_key
 from reconciler.planning.backoff import delay
+from reconciler.planning.failures import counted, later
 from reconciler.planning.lifecycle import Memory
+from reconciler.resources import keys
 from reconciler.resources.domains import ExitReason, Gone
 from reconciler.resources.errors import DiskError, StartFailed, VclError
+from reconciler.resources.failures import FailureRecord, Failures
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import EventType, Intent
-from reconciler.resources.status import Failures, VmNodeStatus
+from reconciler.resources.records import EventType, Intent, dump
+from reconciler.resources.status import VmNodeStatus
 
 log = logging.getLogger(__name__)
 
 STABLE_AFTER = 60.0
-"""A run of this many seconds counts as a success: the failures before it are forgotten."""
+"""A run of this many seconds may end in order without being a failure."""
+
+FORGIVEN_AFTER = 600.0
+"""A run of this many seconds is a success: the failures before it are forgotten."""
+
+_ENDS = {
+    ExitReason.CRASHED: ("QemuCrashed", "its QEMU process died"),
+    ExitReason.FAILED: ("QemuCrashed", "its QEMU process failed"),
+    ExitReason.PANICKED: ("GuestPanicked", "the guest's kernel panicked"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Of the store: to be part of a transaction."""
+
+    puts: Mapping[str, bytes] = field(default_factory=dict)
+    deletes: tuple[str, ...] = ()
 
 
 def restore(context: NodeContext, name: str, state: VmState, intent: Intent) -> None:
@@ -30,10 +50,10 @@ def restore(context: NodeContext, name: str, state: VmState, intent: Intent) -> 
         before = context.views.record(status_key(name), VmNodeStatus)
         if before is not None and before.node == context.node:
             state.written = before
-            state.failures = before.failures
             state.restarts = before.restarts
             state.last_exit = before.last_exit
             state.start_time = before.start_time
+        state.failures = context.views.failures(name, context.clock.wall()).get(context.node, Failures())
     if intent.reset_failures != state.reset_id:
         state.reset_id = intent.reset_failures
         state.failures = Failures()
@@ -44,6 +64,7 @@ def note_generation(state: VmState, generation: int) -> None:
     """A spec that changed since the last failure is tried at once: it may be the correction."""
     if state.generation not in (0, generation):
         state.memory = replace(state.memory, retry_at=0.0)
+        state.failures = Failures()
     state.generation = generation
 
 
@@ -64,6 +85,7 @@ def note_exit(context: NodeContext, name: str, state: VmState, gone: Gone | None
     state.running_since = None
     state.start_time = None
     state.killed = False
+    ending, state.ending = state.ending, None
     state.memory = Memory(retry_at=state.memory.retry_at)
     if not wanted:
         state.failures = Failures()
@@ -73,7 +95,10 @@ def note_exit(context: NodeContext, name: str, state: VmState, gone: Gone | None
     state.restarts += 1
     if exit is ExitReason.SHUTDOWN and lived >= STABLE_AFTER:
         return
-    _fail(context, name, state, "GuestExited", f"the guest ended by itself ({exit}) after {lived:.0f} s")
+    reason, what = _ENDS.get(exit, ("GuestExited", f"the guest ended by itself ({exit})"))
+    if ending:
+        reason, what = ending
+    _fail(context, name, state, reason, f"{what} after {lived:.0f} s")
 
 
 def note_reboot(name: str, state: VmState, wanted: bool) -> None:
@@ -97,23 +122,31 @@ def note_stable(context: NodeContext, name: str, state: VmState) -> None:
         state.start_time = state.start_time or context.clock.wall()
     state.memory = replace(state.memory, prepared=None, stop_since=None)
     state.definition = None
-    if state.failures.count and now - state.running_since >= STABLE_AFTER:
-        log.info("vm %s: runs since %.0f s; its failures are forgotten", name, STABLE_AFTER)
+    if state.failures.count and now - state.running_since >= FORGIVEN_AFTER:
+        log.info("vm %s: runs since %.0f s; its failures are forgotten", name, FORGIVEN_AFTER)
         state.failures = Failures()
 
 
+def changes(context: NodeContext, name: str, state: VmState, uid: str, reset: str | None) -> Changes:
+    """What is to be written of this node's failures beside the VM's status: its own record, and only that."""
+    key = keys.failure(name, context.node)
+    before = context.views.record(key, FailureRecord)
+    if not state.failures.count:
+        return Changes(deletes=(key,) if context.views.exists(key) else ())
+    record = FailureRecord(uid=uid, generation=state.generation, reset=reset, failures=state.failures)
+    return Changes(puts={} if record == before else {key: dump(record)})
+
+
 def _fail(context: NodeContext, name: str, state: VmState, reason: str, message: str) -> None:
-    count = state.failures.count + 1
-    wait = delay(count, context.ids.jitter())
+    wait = delay(state.failures.count + 1, context.ids.jitter())
     wall = context.clock.wall()
     state.memory = replace(state.memory, retry_at=context.clock.monotonic() + wait)
-    state.failures = Failures(
-        count=count, reason=reason, message=message, last_time=wall, retry_time=_later(wall, wait)
+    before, state.failures = (
+        state.failures,
+        counted(state.failures, reason, message, now=wall, retry=later(wall, wait)),
     )
     log.warning("vm %s: %s: %s; tried again in %.1f s", name, reason, message, wait)
     context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, name, reason, message)
-
-
-def _later(wall: str, seconds: float) -> str:
-    then = datetime.fromisoformat(wall) + timedelta(seconds=seconds)
-    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
+    if state.failures.given_up and not before.given_up:
+        text = f"it failed {state.failures.on_node} times on {context.node}; another node is looked for"
+        context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, name, "GivenUpOnNode", text)

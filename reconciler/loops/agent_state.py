@@ -14,10 +14,11 @@ from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
 from reconciler.ports.disks import NetworkImages
 from reconciler.resources.domains import Definition, GuestInfo, Observed
+from reconciler.resources.failures import Failures
 from reconciler.resources.images import Holder
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import EventType
-from reconciler.resources.status import DiskStatus, Failures, VmNodeStatus
+from reconciler.resources.status import DiskStatus, VmNodeStatus
 
 RecordEvent = Callable[[EventType, Kind, str, str, str], None]
 """(type, kind, name, reason, message); never blocks."""
@@ -82,6 +83,8 @@ class VmState:
     restarts: int = 0
     last_exit: str | None = None
     killed: bool = False
+    ending: tuple[str, str] | None = None
+    """Why a run that is being ended counts as a failure: reason and words."""
     reset_id: str | None = None
     generation: int = 0
     written: VmNodeStatus | None = None

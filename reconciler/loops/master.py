@@ -15,7 +15,16 @@ from reconciler.loops.agent_state import RecordEvent
 from reconciler.loops.placement_input import read_nodes, read_vm
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
-from reconciler.planning.master import Bind, Finalise, MasterPlan, NotPlaced, Unbind, VmRecords, plan_master
+from reconciler.planning.master import (
+    Bind,
+    Finalise,
+    MasterPlan,
+    NotPlaced,
+    Stay,
+    Unbind,
+    VmRecords,
+    plan_master,
+)
 from reconciler.planning.placement import NamedConstraint
 from reconciler.ports.clock import Clock
 from reconciler.resources import keys
@@ -44,12 +53,14 @@ _RELEVANT = (
     f"{keys.NODE_STATUS}{Kind.NODE}/",
     keys.EPOCH,
     keys.FENCES,
+    keys.FAILURES,
 )
 _OF_ONE_VM = (
     f"{keys.SPECS}{Kind.VIRTUAL_MACHINE}/",
     f"{keys.INTENTS}{Kind.VIRTUAL_MACHINE}/",
     keys.BINDINGS,
     keys.CLAIMS,
+    keys.FAILURES,
 )
 _BATCH = 50
 
@@ -109,7 +120,7 @@ class Master:
             if prefix is None:
                 self._dirty = None
             elif self._dirty is not None:
-                self._dirty.add(key.removeprefix(prefix))
+                self._dirty.add(key.removeprefix(prefix).partition("/")[0])
 
     async def _wait(self) -> None:
         try:
@@ -135,6 +146,7 @@ class Master:
             await self._bind(plan.binds[start : start + _BATCH])
         for start in range(0, len(plan.not_placed), _BATCH):
             await self._tell(plan.not_placed[start : start + _BATCH])
+        await self._tell_stays(plan.stays)
         return plan
 
     def _read_changed(self) -> None:
@@ -144,9 +156,9 @@ class Master:
         if dirty is None:
             self._records.clear()
             dirty = set(views.names(Kind.VIRTUAL_MACHINE))
-        power = views.power_on()
+        power, now = views.power_on(), self._context.clock.wall()
         for name in dirty:
-            records = read_vm(views, name, power_on=power)
+            records = read_vm(views, name, power_on=power, now=now)
             if records is None:
                 self._records.pop(name, None)
             else:
@@ -165,6 +177,9 @@ class Master:
             if record is None:
                 continue
             spec, binding = keys.spec(Kind.VIRTUAL_MACHINE, bind.vm), keys.binding(bind.vm)
+            if context.views.exists(binding):
+                # It moves: only from a node that has not claimed it again meanwhile.
+                compares[keys.claim(bind.vm)] = cache.revision_of(keys.claim(bind.vm))
             compares[spec] = cache.revision_of(spec)
             compares[binding] = cache.revision_of(binding)
             puts[binding] = dump(
@@ -199,6 +214,15 @@ class Master:
                     log.info("vm %s: not placed: %s", item.vm, item.reason)
                     self._event(item.vm, "Unschedulable", item.reason, EventType.WARNING)
 
+    async def _tell_stays(self, stays: tuple[Stay, ...]) -> None:
+        puts: dict[str, bytes] = {}
+        for item in stays:
+            puts.update(self._status(item.vm, item.node, True, item.reason))
+        if puts and await self._write({}, puts):
+            for item in stays:
+                if keys.master_status(Kind.VIRTUAL_MACHINE, item.vm) in puts:
+                    log.info("vm %s: %s", item.vm, item.reason)
+
     async def _finalise(self, final: Finalise) -> None:
         """The VM's last transaction: nothing of it stays but the tombstone."""
         context, cache = self._context, self._context.views.cache
@@ -215,6 +239,7 @@ class Master:
             keys.pin(name),
             keys.node_status(kind, name),
             keys.master_status(kind, name),
+            *(item.key for item in cache.prefix(keys.failures(name))),
         )
         tombstone = dump(Tombstone(uid=record.metadata.uid, deleted=context.clock.wall()))
         done = await self._write(

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
 from reconciler.planning.disks import pool_of
+from reconciler.planning.failures import in_words
 from reconciler.planning.master import VmRecords
 from reconciler.planning.node_capacity import node_view
-from reconciler.planning.placement import NodeView
+from reconciler.planning.placement import FailedOn, NodeView
 from reconciler.resources import keys
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
@@ -19,8 +20,8 @@ from reconciler.resources.status import NodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 
-def read_vm(views: Views, name: str, *, power_on: bool) -> VmRecords | None:
-    """One VM, or None when there is no such one, or something of it cannot be read."""
+def read_vm(views: Views, name: str, *, power_on: bool, now: str) -> VmRecords | None:
+    """One VM, or None when there is no such one, or something of it cannot be read. `now`: by the wall."""
     record, vm, claim = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name), views.claim(name)
     if record is None or vm is None or (claim is None and views.exists(keys.claim(name))):
         return None
@@ -33,6 +34,11 @@ def read_vm(views: Views, name: str, *, power_on: bool) -> VmRecords | None:
         binding=views.binding(name),
         purge=purges(record, vm) and writable,
         homes=_homes(views, name, vm),
+        failed={
+            node: FailedOn(count=failures.count, why=in_words(failures))
+            for node, failures in views.failures(name, now).items()
+            if failures.given_up
+        },
     )
 
 

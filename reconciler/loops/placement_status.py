@@ -44,7 +44,7 @@ async def placement_of(node: Node, liveness: Liveness) -> PlacementView:
         here = await _here(node.name, node.begun.cluster.uid, node.ports.controllers)
     finally:
         undo()
-    vms, nodes = _vms(node.views), _nodes(node.views, liveness)
+    vms, nodes = _vms(node.views, node.ports.clock.wall()), _nodes(node.views, liveness)
     return placement_view(vms, nodes, replace(here, moved=frozenset(moved)))
 
 
@@ -64,7 +64,7 @@ async def _domains(controller: Controller) -> tuple[Observed, ...] | str:
         return error.message
 
 
-def _vms(views: Views) -> list[VmFacts]:
+def _vms(views: Views, now: str) -> list[VmFacts]:
     names = set(views.names(Kind.VIRTUAL_MACHINE))
     names |= {item.key.removeprefix(keys.BINDINGS) for item in views.cache.prefix(keys.BINDINGS)}
     for item in views.cache.prefix(keys.CLAIMS):
@@ -72,13 +72,13 @@ def _vms(views: Views) -> list[VmFacts]:
         if claim is None or claim.node:
             names.add(item.key.removeprefix(keys.CLAIMS))
     power = views.power_on()
-    return [_vm(views, name, power_on=power) for name in sorted(names)]
+    return [_vm(views, name, power_on=power, now=now) for name in sorted(names)]
 
 
-def _vm(views: Views, name: str, *, power_on: bool) -> VmFacts:
+def _vm(views: Views, name: str, *, power_on: bool, now: str) -> VmFacts:
     kind = Kind.VIRTUAL_MACHINE
     master = views.record(keys.master_status(kind, name), MasterStatus)
-    records = read_vm(views, name, power_on=power_on)
+    records = read_vm(views, name, power_on=power_on, now=now)
     mine = master is not None and records is not None and master.uid == records.metadata.uid
     return VmFacts(
         name=name,

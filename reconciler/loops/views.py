@@ -10,9 +10,11 @@ import logging
 from typing import Any, TypeVar
 
 from reconciler.loops.cache import StoreCache
+from reconciler.planning.failures import in_force
 from reconciler.resources import keys
 from reconciler.resources.codec import decode
 from reconciler.resources.errors import InvalidInput
+from reconciler.resources.failures import FailureRecord, Failures
 from reconciler.resources.infrastructure import ClusterSpec, ImageSpec, NodeSpec, Power, StoragePoolSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
@@ -109,6 +111,19 @@ class Views:
 
     def intent(self, name: str) -> Intent:
         return self.record(keys.intent(Kind.VIRTUAL_MACHINE, name), Intent) or Intent()
+
+    def failures(self, name: str, now: str) -> dict[str, Failures]:
+        """What of the VM failed on which node, as far as it still counts at `now` (wall-clock time)."""
+        record, prefix = self.spec_record(Kind.VIRTUAL_MACHINE, name), keys.failures(name)
+        if record is None:
+            return {}
+        meta, reset = record.metadata, self.intent(name).reset_failures
+        found = {}
+        for item in self.cache.prefix(prefix):
+            failed = self.record(item.key, FailureRecord)
+            if failed and in_force(failed, uid=meta.uid, generation=meta.generation, reset=reset, now=now):
+                found[item.key.removeprefix(prefix)] = failed.failures
+        return found
 
     def node_status(self, name: str) -> VmNodeStatus | None:
         return self.record(keys.node_status(Kind.VIRTUAL_MACHINE, name), VmNodeStatus)

@@ -117,6 +117,8 @@ class VmView:
     frozen: str = ""
     reported_by: str = ""
     """The node that wrote the VM's status last."""
+    given_up: bool = False
+    """It failed here too often: while its back-off lasts, another node may have it."""
     now: float
 
 
@@ -334,6 +336,8 @@ def _absent_claimed(view: VmView) -> Decision:
     if not _runs_here(view):
         return Decision(step=Step.RELEASE, phase=None, message=_stop_reason(view))
     if view.now < memory.retry_at:
+        if view.given_up:
+            return Decision(step=Step.RELEASE, phase=None, message="it failed here too often")
         return _wait(None, "", memory.retry_at)
     prepared = memory.prepared
     if prepared is None or prepared.generation != view.generation:

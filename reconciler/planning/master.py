@@ -1,16 +1,16 @@
 """The master's decision: which VMs are bound where, which bindings end, and which deletions are finished.
 
 Invariants: a binding ends only while the claim is empty; a VM's records go only after its claim is empty and
-its images are trashed if that was asked for; nothing is moved here.
+its images are trashed if that was asked for; nothing is moved but a VM that its node gave up and does not hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from reconciler.planning.desired import Desired, Wish, consumes
-from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand, place
+from reconciler.planning.placement import FailedOn, NamedConstraint, NodeView, VmDemand, place
 from reconciler.resources.records import Binding, Claim, ObjectMeta
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -27,6 +27,8 @@ class VmRecords:
     binding: Binding | None
     purge: bool
     homes: tuple[str, ...] = ()
+    failed: Mapping[str, FailedOn] = field(default_factory=dict)
+    """The nodes that gave it up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,15 @@ class NotPlaced:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stay:
+    """It failed on its node, and no other takes it: `reason` names each and why not."""
+
+    vm: str
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MasterPlan:
     """What to write, by kind of write."""
 
@@ -65,6 +76,7 @@ class MasterPlan:
     unbinds: tuple[Unbind, ...] = ()
     finals: tuple[Finalise, ...] = ()
     not_placed: tuple[NotPlaced, ...] = ()
+    stays: tuple[Stay, ...] = ()
 
 
 def _owned(records: VmRecords) -> bool:
@@ -102,10 +114,20 @@ def plan_master(
     not_placed = [
         NotPlaced(vm=vm, reason=reason)
         for vm, reason in sorted(placement.reasons.items())
-        if vm not in placement.bindings
+        if vm not in placement.bindings and vm not in placement.stays
     ]
+    stays = tuple(
+        Stay(
+            vm=vm, node=node, reason=f"tried again on {node}: no other node takes it: {placement.reasons[vm]}"
+        )
+        for vm, node in sorted(placement.stays.items())
+    )
     return MasterPlan(
-        binds=tuple(binds), unbinds=tuple(unbinds), finals=tuple(finals), not_placed=tuple(not_placed)
+        binds=tuple(binds),
+        unbinds=tuple(unbinds),
+        finals=tuple(finals),
+        not_placed=tuple(not_placed),
+        stays=stays,
     )
 
 
@@ -138,4 +160,6 @@ def _demand(records: VmRecords) -> VmDemand:
         controller=records.spec.controller,
         node=node,
         homes=records.homes,
+        failed=records.failed,
+        leaves=node in records.failed and not _owned(records) and not purging,
     )

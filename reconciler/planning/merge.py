@@ -84,6 +84,8 @@ def dependents(key: str) -> tuple[tuple[Kind, str | None], ...]:
     for prefix in (keys.BINDINGS, keys.CLAIMS):
         if key.startswith(prefix):
             return ((Kind.VIRTUAL_MACHINE, key.removeprefix(prefix)),)
+    if key.startswith(keys.FAILURES):
+        return ((Kind.VIRTUAL_MACHINE, key.removeprefix(keys.FAILURES).partition("/")[0]),)
     if key.startswith(keys.MEMBERS):
         return ((Kind.NODE, key.removeprefix(keys.MEMBERS)),)
     if key.startswith(keys.FAILOVERS):

@@ -12,9 +12,12 @@ from typing import Any
 
 from reconciler.planning.conditions import Conditions, condition, merged_conditions
 from reconciler.planning.desired import Desired, Wish, desired
+from reconciler.planning.failures import blame, in_force
 from reconciler.planning.merge_fencing import waiting_words
 from reconciler.planning.snapshots import Reader
 from reconciler.resources import keys
+from reconciler.resources.codec import encode
+from reconciler.resources.failures import FailureRecord
 from reconciler.resources.fencing import FenceRecord
 from reconciler.resources.infrastructure import Power
 from reconciler.resources.kinds import Kind
@@ -81,9 +84,27 @@ def vm_status(reader: Reader, record: SpecRecord, manifest: Mapping[str, Any] | 
     failures = parts.node.get("failures")
     if isinstance(failures, Mapping) and failures.get("count"):
         status["failures"] = dict(failures)
+    failed = _failed_on(reader, parts)
+    if failed:
+        status["failedOn"] = failed
     status |= _records(parts)
     status["conditions"] = [conditions[key] for key in sorted(conditions)]
     return status
+
+
+def _failed_on(reader: Reader, parts: _Parts) -> list[dict[str, Any]]:
+    """What failed on which node and still counts, but for its age: only who decides knows what time it is."""
+    meta, found = parts.record.metadata, []
+    prefix = keys.failures(meta.name)
+    for key in reader.under(prefix):
+        record = reader.record(key, FailureRecord)
+        if record is None:
+            continue
+        now, reset = record.failures.last_time, parts.intent.reset_failures
+        if in_force(record, uid=meta.uid, generation=meta.generation, reset=reset, now=now):
+            whose = blame(record.failures.reason).value
+            found.append({"node": key.removeprefix(prefix), "blame": whose, **encode(record.failures)})
+    return found
 
 
 def _parts(reader: Reader, record: SpecRecord) -> _Parts:

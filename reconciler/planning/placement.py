@@ -1,7 +1,8 @@
 """Where VMs go: bind what fits, and say for each VM and node why not.
 
 Hard rules: the node takes work, node selector, taints, Required constraints, vCPU and memory. VMs are taken
-in order of priority, then name; nodes by free memory, then name. Nothing that is placed is moved.
+in order of priority, then name; nodes by free memory, then name. Nothing that is placed is moved, but a VM
+that its node gave up after failures, when another node fits that did not.
 """
 
 from __future__ import annotations
@@ -32,9 +33,18 @@ class NodeView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FailedOn:
+    """A node gave the VM up: how often it failed there, and why, in words."""
+
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmDemand:
     """One VM; `node` is where it is bound already, None when it is to be placed; `homes`: the nodes that
-    alone have one of its images (empty: all that it has can be reached from everywhere)."""
+    alone have one of its images (empty: all that it has can be reached from everywhere). `failed`: the nodes
+    that gave it up; `leaves`: its own did, and does not hold it: it goes if another takes it."""
 
     name: str
     cpu: int
@@ -46,6 +56,8 @@ class VmDemand:
     controller: str = "libvirt"
     node: str | None = None
     homes: tuple[str, ...] = ()
+    failed: Mapping[str, FailedOn] = field(default_factory=dict)
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +69,11 @@ class NamedConstraint:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """`bindings`: VM -> node for those newly placed; `reasons`: for every VM asked for, why there or why
-    not."""
+    not; `stays`: VM -> node for those that failed there, and that no other node takes."""
 
     bindings: Mapping[str, str]
     reasons: Mapping[str, str]
+    stays: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,32 +85,59 @@ class _Use:
 def place(
     nodes: Sequence[NodeView], vms: Sequence[VmDemand], constraints: Sequence[NamedConstraint]
 ) -> Placement:
-    """Place every VM whose `node` is None. Deterministic: ties are broken by name."""
+    """Place every VM whose `node` is None, or that leaves it. Deterministic: ties are broken by name."""
     used = {node.name: _Use(0.0, 0) for node in nodes}
     placed = {vm.name: vm for vm in vms if vm.node is not None}
     for vm in placed.values():
         _take(used, vm.node or "", vm)
     bindings: dict[str, str] = {}
     reasons: dict[str, str] = {}
+    stays: dict[str, str] = {}
     required = [c for c in constraints if c.spec.enforcement is Enforcement.REQUIRED]
-    for vm in sorted((v for v in vms if v.node is None), key=lambda v: (-v.priority, v.name)):
-        fits: list[NodeView] = []
-        rejected: list[str] = []
+    asking = [vm for vm in vms if vm.node is None or vm.leaves]
+    for vm in sorted(asking, key=lambda v: (-v.priority, v.name)):
+        rejected: dict[str, str] = {}
         for node in sorted(nodes, key=lambda n: n.name):
-            why = _rejection(node, used[node.name], vm, placed, required)
-            if why:
-                rejected.append(f"{node.name}: {why}")
-            else:
-                fits.append(node)
-        if not fits:
-            reasons[vm.name] = "; ".join(rejected) or "no node has reported yet"
+            if node.name != vm.node:
+                rejected[node.name] = _rejection(node, used[node.name], vm, placed, required)
+        found = _best([node for node in nodes if rejected.get(node.name) == ""], used, vm)
+        if found is None:
+            why = {**rejected, **{n: f.why for n, f in vm.failed.items() if not rejected.get(n)}}
+            reasons[vm.name] = (
+                "; ".join(f"{n}: {w}" for n, w in sorted(why.items())) or "no node has reported yet"
+            )
+            if vm.node is not None:
+                stays[vm.name] = vm.node
             continue
-        best = max(reversed(fits), key=lambda n: n.memory - used[n.name].memory)
-        bindings[vm.name] = best.name
-        reasons[vm.name] = f"most free memory of {len(fits)} nodes that fit" if len(fits) > 1 else "it fits"
-        placed[vm.name] = replace(vm, node=best.name)
-        _take(used, best.name, vm)
-    return Placement(bindings=bindings, reasons=reasons)
+        if vm.node in used:
+            _give_back(used, vm.node or "", vm)
+        bindings[vm.name], reasons[vm.name] = found
+        placed[vm.name] = replace(vm, node=found[0])
+        _take(used, found[0], vm)
+    return Placement(bindings=bindings, reasons=reasons, stays=stays)
+
+
+def _best(fits: Sequence[NodeView], used: Mapping[str, _Use], vm: VmDemand) -> tuple[str, str] | None:
+    """The node and why. One that gave the VM up is taken only for a VM that is nowhere, and failed least
+    there: a VM that moved on from every failure would never come to rest."""
+    good = [node for node in sorted(fits, key=lambda n: n.name) if node.name not in vm.failed]
+    if good:
+        best = max(reversed(good), key=lambda n: n.memory - used[n.name].memory)
+        why = f"most free memory of {len(good)} nodes that fit" if len(good) > 1 else "it fits"
+        return best.name, f"{why}; {_failed_words(vm)}" if vm.failed else why
+    if vm.node is not None or not fits:
+        return None
+    least = min(fits, key=lambda n: (vm.failed[n.name].count, n.name))
+    return least.name, f"it failed on every node that fits, and least on {least.name}; {_failed_words(vm)}"
+
+
+def _failed_words(vm: VmDemand) -> str:
+    return "; ".join(f"{name}: {failed.why}" for name, failed in sorted(vm.failed.items()))
+
+
+def _give_back(used: dict[str, _Use], node: str, vm: VmDemand) -> None:
+    before = used[node]
+    used[node] = _Use(before.cpu - vm.cpu, before.memory - vm.memory)
 
 
 def _take(used: dict[str, _Use], node: str, vm: VmDemand) -> None:

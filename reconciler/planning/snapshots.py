@@ -7,7 +7,7 @@ that the merged object can say so.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from reconciler.resources.codec import decode
@@ -22,6 +22,10 @@ class Snapshot(Protocol):
 
     def get(self, key: str) -> KeyValue | None:
         """The key's value and revision, or None."""
+        ...
+
+    def prefix(self, prefix: str) -> Iterable[KeyValue]:
+        """All keys that start with it, sorted."""
         ...
 
 
@@ -55,6 +59,10 @@ class Reader:
             return data
         self.unreadable.append(key)
         return None
+
+    def under(self, prefix: str) -> tuple[str, ...]:
+        """The keys that start with it, sorted; they do not count for the revision."""
+        return tuple(item.key for item in self._snapshot.prefix(prefix))
 
     def record(self, key: str, cls: type[T]) -> T | None:
         """The record as a value, or None when there is none or it cannot be read."""

@@ -31,11 +31,12 @@ class PauseReason(StrEnum):
 
 
 class ExitReason(StrEnum):
-    """How a domain ended, as far as the hypervisor says."""
+    """How a domain ended, as far as the hypervisor says. CRASHED: its process died; PANICKED: the guest did."""
 
     SHUTDOWN = "Shutdown"
     DESTROYED = "Destroyed"
     CRASHED = "Crashed"
+    PANICKED = "Panicked"
     FAILED = "Failed"
     UNKNOWN = "Unknown"
 

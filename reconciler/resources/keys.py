@@ -16,6 +16,7 @@ status/manifest/KIND/NAME       what is wrong with the manifest that defines it 
 lease/NODE                      its lease, in stores that have no better place the node
 fence/NODE                      a fencing under way, until the node's return   master
 confirm/NODE                    that a person says it is down                  API
+failure/VM/NODE                 what failed of the VM on the node, in a row    the node
 return/NODE                     that nothing was left on it when it came back  the node
 failover/INCIDENT               the timeline of a fencing and its VMs, for people  master
 event/NODE/SLOT                 a ring buffer                                  the node
@@ -51,6 +52,7 @@ FENCES = "fence/"
 CONFIRMS = "confirm/"
 RETURNS = "return/"
 FAILOVERS = "failover/"
+FAILURES = "failure/"
 EVENTS = "event/"
 TOMBSTONES = "tombstone/"
 
@@ -132,6 +134,15 @@ def returned(node: str) -> str:
 
 def failover(incident: str) -> str:
     return FAILOVERS + incident
+
+
+def failures(vm: str) -> str:
+    """The prefix of what failed of a VM, on all nodes."""
+    return f"{FAILURES}{vm}/"
+
+
+def failure(vm: str, node: str) -> str:
+    return failures(vm) + node
 
 
 def events(node: str) -> str:

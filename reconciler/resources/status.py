@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.resources.failures import Failures
+
 
 class Phase(StrEnum):
     """The STATUS word of a VirtualMachine (DESIGN §10)."""
@@ -75,17 +77,6 @@ def merge_conditions(
             )
         )
     return tuple(merged)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failures:
-    """What failed here: `count` in a row, the last `reason` and `message`, and when it is tried again."""
-
-    count: int = 0
-    reason: str = ""
-    message: str = ""
-    last_time: str = ""
-    retry_time: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,8 +87,8 @@ def _arguments(verb: str, given: Sequence[str], current: str, client: Client) ->
         prefix = current[: current.index("/") + 1]
         return _matching([prefix + name for name in _names(info, client)], current) if info else []
     if not given or any("/" in word for word in given):
-        return _matching([*_types(), "all"] if verb == "get" else _types(), current)
-    info = find_kind(given[0])
+        return _matching([*_types(), "all", "failures"] if verb == "get" else _types(), current)
+    info = info_for(Kind.VIRTUAL_MACHINE) if given[0] == "failures" else find_kind(given[0])
     taken = set(given[1:])
     return [name for name in _matching(_names(info, client), current) if name not in taken] if info else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -13,7 +14,9 @@ from vcl import output
 from vcl.client import Client
 from vcl.fetching import check_selector, fetch, missing
 from vcl.session import UsageError, complain, connect
-from vcl.targets import Target, parse_targets
+from vcl.targets import Target, checked_name, parse_targets
+
+FAILURES = ("failures", "failure")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,14 @@ def run(
       vcl get vms -o jsonpath='{.items[*].metadata.name}'
       vcl get vms -o custom-columns=NAME:.metadata.name,IP:.status.ipAddresses[0]
       vcl get vms --sort-by=.metadata.creationTimestamp
+      vcl get failures                   what failed on which node, and is remembered
     """
+    if what and what[0].partition("/")[0] in FAILURES and not filenames:
+        from vcl.failures import show_failures
+
+        return show_failures(
+            connect(ctx), vm_names_of(what), output.parse_format(output_format), headers=not no_headers
+        )
     if filenames:
         from vcl.inputs import targets_of_files
 
@@ -93,6 +103,12 @@ def run(
         return follow(client, targets, options, list_first=not watch_only)
     show = print_tables if options.format.is_table else print_objects
     return show(client, targets, options)
+
+
+def vm_names_of(words: Sequence[str]) -> tuple[str, ...]:
+    """The VMs named by `failures web db` and `failures/web`; none: all."""
+    slashed = [word.partition("/")[2] for word in words if "/" in word]
+    return tuple(checked_name(name) for name in (*slashed, *(w for w in words[1:] if "/" not in w)))
 
 
 def print_tables(client: Client, targets: tuple[Target, ...], options: Options) -> int:

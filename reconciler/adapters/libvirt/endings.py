@@ -16,7 +16,8 @@ from reconciler.resources.domains import ExitReason
 _EVENTS = {
     libvirt.VIR_DOMAIN_EVENT_STOPPED_SHUTDOWN: ExitReason.SHUTDOWN,
     libvirt.VIR_DOMAIN_EVENT_STOPPED_DESTROYED: ExitReason.DESTROYED,
-    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: ExitReason.CRASHED,
+    # The end of a guest whose kernel told the pvpanic device that it is lost (on_crash).
+    libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED: ExitReason.PANICKED,
     # libvirt calls a QEMU that vanished from under a running domain "failed".
     libvirt.VIR_DOMAIN_EVENT_STOPPED_FAILED: ExitReason.CRASHED,
 }
