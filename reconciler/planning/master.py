@@ -1,7 +1,7 @@
 """The master's decision: which VMs are bound where, which bindings end, and which deletions are finished.
 
 Invariants: a binding ends only while the claim is empty; a VM's records go only after its claim is empty and
-its images are trashed if that was asked for; nothing is moved but a VM that its node gave up and does not hold.
+its images are trashed if that was asked for; only a VM that its node gave up, and let go, is moved.
 """
 
 from __future__ import annotations
@@ -117,9 +117,7 @@ def plan_master(
         if vm not in placement.bindings and vm not in placement.stays
     ]
     stays = tuple(
-        Stay(
-            vm=vm, node=node, reason=f"tried again on {node}: no other node takes it: {placement.reasons[vm]}"
-        )
+        Stay(vm=vm, node=node, reason=f"tried again on {node}, no other takes it: {placement.reasons[vm]}")
         for vm, node in sorted(placement.stays.items())
     )
     return MasterPlan(

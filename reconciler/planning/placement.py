@@ -102,10 +102,7 @@ def place(
                 rejected[node.name] = _rejection(node, used[node.name], vm, placed, required)
         found = _best([node for node in nodes if rejected.get(node.name) == ""], used, vm)
         if found is None:
-            why = {**rejected, **{n: f.why for n, f in vm.failed.items() if not rejected.get(n)}}
-            reasons[vm.name] = (
-                "; ".join(f"{n}: {w}" for n, w in sorted(why.items())) or "no node has reported yet"
-            )
+            reasons[vm.name] = _refused_words(rejected, vm) or "no node has reported yet"
             if vm.node is not None:
                 stays[vm.name] = vm.node
             continue
@@ -129,6 +126,12 @@ def _best(fits: Sequence[NodeView], used: Mapping[str, _Use], vm: VmDemand) -> t
         return None
     least = min(fits, key=lambda n: (vm.failed[n.name].count, n.name))
     return least.name, f"it failed on every node that fits, and least on {least.name}; {_failed_words(vm)}"
+
+
+def _refused_words(rejected: Mapping[str, str], vm: VmDemand) -> str:
+    """Each node and why not: what rules it out, else that the VM failed there."""
+    why = {**rejected, **{n: failed.why for n, failed in vm.failed.items() if not rejected.get(n)}}
+    return "; ".join(f"{name}: {words}" for name, words in sorted(why.items()))
 
 
 def _failed_words(vm: VmDemand) -> str:

@@ -31,7 +31,7 @@ class PauseReason(StrEnum):
 
 
 class ExitReason(StrEnum):
-    """How a domain ended, as far as the hypervisor says. CRASHED: its process died; PANICKED: the guest did."""
+    """How a domain ended, as far as the hypervisor says. PANICKED: the guest's kernel did."""
 
     SHUTDOWN = "Shutdown"
     DESTROYED = "Destroyed"

@@ -37,7 +37,7 @@ from reconciler.resources.membership import MESH_PORT, Member, NodeHealth
 from reconciler.resources.records import dump
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.controller import DummyController, DummyOptions
-from reconciler.sim.dummy_guests import Guest, settle
+from reconciler.sim.dummy_guests import Faults, Guest, settle
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
@@ -63,6 +63,8 @@ class Host:
 
     rank: int
     directory: MemoryManifestDirectory
+    faults: Faults = field(default_factory=Faults)
+    """What goes wrong with guests on it; changed while it runs."""
     release: Release = field(default_factory=Release)
     bases: MemoryBaseStore = field(default_factory=MemoryBaseStore)
     status: MemoryStatusSink = field(default_factory=MemoryStatusSink)
@@ -224,7 +226,8 @@ class SimCluster:
         fencers = self._fencers(ports)
         shelf = ports.memory.setdefault("guests", MemoryShelf())
         controller = DummyController(
-            hypervisor=DummyHypervisor(shelf=shelf), options=DummyOptions(cpus=16, memory=64 * GIB)
+            hypervisor=DummyHypervisor(shelf=shelf, faults=host.faults),
+            options=DummyOptions(cpus=16, memory=64 * GIB),
         )
         outside = LoopPorts(
             entry=entry,

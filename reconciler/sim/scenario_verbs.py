@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 
 from reconciler.loops.apply import Manifests
 from reconciler.ports.manifests import ApplyInput
 from reconciler.resources.errors import VclError
 from reconciler.sim.cluster import Release, SimCluster
+from reconciler.sim.controller import DummyController
+from reconciler.sim.dummy_guests import GuestFaults
 from reconciler.sim.world import VERBS, BadScript, NodePorts
 from reconciler.sim.writing import manifest
 
@@ -108,6 +111,19 @@ def _release(cluster: SimCluster, words: Words) -> None:
     cluster.world.say(f"installed on {node}: version {version}, schemas {schemas}")
 
 
+def _crashes(cluster: SimCluster, words: Words) -> None:
+    """From now on each run of the VM on the node ends by a crash, after so many seconds."""
+    node, vm, seconds = words
+    host = cluster.hosts[node]
+    crash = GuestFaults(vanish_after=float(seconds))
+    host.faults = replace(host.faults, guests={**host.faults.guests, vm: crash})
+    loops = cluster.loops(node)
+    dummy = loops.ports.controllers["dummy"] if loops is not None else None
+    if isinstance(dummy, DummyController):
+        dummy.hypervisor.faults = host.faults
+    cluster.world.say(f"from now on {vm} crashes on {node} after {seconds} s")
+
+
 def _confirm(cluster: SimCluster, words: Words) -> None:
     loops = cluster.loops(words[0])
     if loops is not None and loops.manifests.held is not None:
@@ -123,6 +139,7 @@ CLUSTER_VERBS: Mapping[str, tuple[str, Callable[[SimCluster, Words], None]]] = M
         "remove": ("NODE PATH", _remove),
         "apply": ("NODE PATH CONTENT...", _apply),
         "confirm": ("NODE", _confirm),
+        "crashes": ("NODE VM SECONDS", _crashes),
         "add": ("NODE [rank=N]", _add),
         "release": ("NODE VERSION LOW..HIGH", _release),
         "end": ("", lambda cluster, words: None),

@@ -71,7 +71,7 @@ def test_a_record_ends_with_its_vm_its_spec_a_retry_and_time() -> None:
 
 def test_a_vm_that_its_node_gave_up_goes_elsewhere_and_the_reason_names_the_node() -> None:
     plan = plan_master([replace(WEB, failed=on("r1"))], NODES, [])
-    assert [(b.vm, b.node) for b in plan.binds] == [("web", "r2")]
+    assert [(b.vm, b.node) for b in plan.binds] == [("web", "r3")]
     assert "r1: it failed there" in plan.binds[0].reason
 
 

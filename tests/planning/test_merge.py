@@ -60,6 +60,9 @@ class Records:
     def get(self, key: str) -> KeyValue | None:
         return self._items.get(key)
 
+    def prefix(self, prefix: str) -> list[KeyValue]:
+        return [self._items[key] for key in sorted(self._items) if key.startswith(prefix)]
+
 
 def merged(records: dict[str, Any], kind: Kind = VM, name: str = "web") -> dict[str, Any]:
     found = merged_object(Records(records), kind, name)
