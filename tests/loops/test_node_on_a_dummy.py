@@ -59,7 +59,7 @@ async def test_a_crashed_guest_comes_back_and_the_restart_is_counted(node: SimNo
     await node.apply("web", SMALL)
     await node.until(lambda: node.phase("web") == "Running")
     node.hypervisor.end("web")
-    await node.until(lambda: (node.status("web") or _Nothing).message.startswith("the guest ended"))
+    await node.until(lambda: (node.status("web") or _Nothing).message.startswith("its QEMU process died"))
     await node.until(lambda: node.phase("web") == "Running")
     status = node.status("web")
     assert status is not None
