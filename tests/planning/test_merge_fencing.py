@@ -48,6 +48,10 @@ class Records:
             return None
         return KeyValue(key=key, value=dump(self._records[key]), revision=1)
 
+    def prefix(self, prefix: str) -> list[KeyValue]:
+        found = (self.get(key) for key in sorted(self._records) if key.startswith(prefix))
+        return [item for item in found if item is not None]
+
 
 def vm(**more: Any) -> dict[str, Any]:
     records = {keys.spec(Kind.VIRTUAL_MACHINE, "web"): vm_record("web"), **running("web", node="r3"), **more}
