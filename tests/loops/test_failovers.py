@@ -85,6 +85,9 @@ class Site:
     def get(self, key: str) -> KeyValue | None:
         return self.world.storage.cluster.get([key]).get(key)
 
+    def prefix(self, prefix: str) -> tuple[KeyValue, ...]:
+        return tuple(self.world.storage.cluster.list(prefix).items)
+
     def _let_in(self, address: str) -> None:
         if self.blocklist.until(f"{address}:0/0") is not None:
             self.blocklist.remove(f"{address}:0/0")
