@@ -23,6 +23,7 @@ from reconciler.loops.agent_failures import (
     note_stable,
     restore,
 )
+from reconciler.loops.agent_readings import GUEST_EAGER, GUEST_FRESH, Readings
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import build_status, status_key
 from reconciler.loops.guest_keys import GuestKeys
@@ -52,11 +53,6 @@ log = logging.getLogger(__name__)
 RESYNC = 30.0
 WORKERS = 8
 STEPS_PER_LOOK = 16
-GUEST_FRESH = 30.0
-GUEST_EAGER = 2.0
-DISKS_FRESH = 120.0
-DISKS_EAGER = 10.0
-EAGER_FOR = 120.0
 
 _PREFIXES = (
     keys.CLAIMS,
@@ -82,7 +78,7 @@ class Agent:
         self._queue = WorkQueue(context.clock)
         self._states: dict[str, VmState] = {}
         self._disks, self._clients = DiskWork(context), NetworkClients(context)
-        self._keys = GuestKeys(context)
+        self._keys, self._readings = GuestKeys(context), Readings(context, self._disks)
         self._actions = Actions(context, self._disks, self._clients, self._keys, self._queue.add)
         self._inventory: dict[str, dict[str, Observed]] = {}
         self._busy = 0
@@ -299,8 +295,7 @@ class Agent:
         running = isinstance(job.view.observed, Observed) and decision.phase in (Phase.RUNNING, Phase.PAUSED)
         if running:
             note_stable(self._context, job.name, state)
-            await self._read_guest(job)
-            await self._read_disks(job)
+            await self._readings.read(job)
         else:
             state.running_since = None
         await self._report(job, decision)
@@ -309,43 +304,10 @@ class Agent:
         elif job.view.observed is None:
             state.unknown_count += 1
             self._queue.add_at(job.name, now + delay(state.unknown_count, self._context.ids.jitter()))
-        elif running and self._guest_eager(state, now):
+        elif running and self._readings.eager(state, now):
             self._queue.add_at(job.name, now + GUEST_EAGER)
         else:
             self._looked[job.name] = self._fingerprint(job.name)
-
-    def _guest_eager(self, state: VmState, now: float) -> bool:
-        """Whether the guest has only just started and may soon tell its address."""
-        young = state.running_since is not None and now - state.running_since < EAGER_FOR
-        return young and state.guest.agent_connected is False
-
-    async def _read_guest(self, job: Job) -> None:
-        state, now = job.state, self._context.clock.monotonic()
-        fresh = GUEST_EAGER if self._guest_eager(state, now) else GUEST_FRESH
-        controller = self._controller(job.vm)
-        if controller is None or controller.guest is None or now - state.guest_read_at < fresh:
-            return
-        state.guest_read_at = now
-        try:
-            state.guest = await controller.guest.info(job.name, timeout=self._context.deadlines.guest)
-        except ControllerUnavailable as error:
-            log.debug("vm %s: the guest's details are not known: %s", job.name, error)
-
-    async def _read_disks(self, job: Job) -> None:
-        """Who holds its disks on a network, for people to see; nothing depends on it."""
-        state, now = job.state, self._context.clock.monotonic()
-        young = state.running_since is not None and now - state.running_since < 2 * DISKS_EAGER
-        fresh = DISKS_EAGER if young else DISKS_FRESH
-        if job.record is None or job.vm is None or now - state.disks_read_at < fresh:
-            return
-        state.disks_read_at = now
-        try:
-            state.disks = await self._disks.on_network(job.record, job.vm)
-        except DiskError as error:
-            log.debug("vm %s: who holds its disks is not known: %s", job.name, error)
-
-    def _controller(self, vm: VirtualMachineSpec | None) -> Controller | None:
-        return self._context.controllers.get(vm.controller) if vm is not None else None
 
     async def _look(self, name: str, state: VmState) -> Job | None:
         """Read everything the decision depends on; None when the VM is nobody's and nowhere."""
