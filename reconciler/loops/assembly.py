@@ -169,7 +169,8 @@ def assemble(
     def problems() -> tuple[str, ...]:
         return tuple(why for why in (frozen(), rejoin.barred) if why)
 
-    run_master = partial(_run_master, ports, views, writer, events, membership, schema)
+    osds = _osds(ports, views, membership, events)
+    run_master = partial(_run_master, ports, views, writer, events, membership, schema, osds)
     elector = Elector(
         ElectorContext(
             node=name,
@@ -201,7 +202,7 @@ def assemble(
         rejoin=rejoin,
         clients=OwnClients(views, writer, name, begun, ports.ceph_clients),
         schema=schema,
-        osds=_osds(ports, views, membership, events),
+        osds=osds,
         frozen=frozen,
     )
 
@@ -320,6 +321,7 @@ async def _run_master(
     events: EventRecorder,
     membership: Membership,
     schema: SchemaRule,
+    osds: OsdWatch | None,
     epoch: Epoch,
 ) -> None:
     """The master's work while `epoch` is held: placing, and raising the schema after an upgrade."""
@@ -358,7 +360,7 @@ async def _run_master(
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(watch()), group.create_task(_raise_schema(schema, membership))]
         if ports.fencers is not None:
-            fencing = _fencing(ports, views, writer, events, membership, epoch)
+            fencing = _fencing(ports, views, writer, events, membership, osds, epoch)
             beside.append(group.create_task(fencing.run()))
         await master.run()
         for task in beside:
@@ -371,6 +373,7 @@ def _fencing(
     writer: Writer,
     events: EventRecorder,
     membership: Membership,
+    osds: OsdWatch | None,
     epoch: Epoch,
 ) -> Fencing:
     given = FencingInput(
@@ -381,6 +384,7 @@ def _fencing(
         fencers=ports.fencers or tuple,
         policy=lambda: views.cluster_spec().fencing,
         pools=ports.ceph_pools,
+        switched_off=lambda: osds.powered_off if osds is not None else frozenset(),
     )
     return Fencing(
         FencingContext(

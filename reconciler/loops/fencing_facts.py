@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.loops.membership import Membership
@@ -30,7 +30,8 @@ from reconciler.resources.records import Binding, Claim, Session
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FencingInput:
     """`fencers()`: all there are now. `policy()`: the cluster's present setting. `pools()`: the Ceph
-    cluster's fsid by the name of each pool that is on one."""
+    cluster's fsid by the name of each pool that is on one. `switched_off()`: boot ids of hosts
+    that this node has switched off in a stall of Ceph, and seen to be off."""
 
     node: str
     views: Views
@@ -39,6 +40,7 @@ class FencingInput:
     fencers: Callable[[], Sequence[Fencer]]
     policy: Callable[[], FencingPolicy]
     pools: Callable[[], Mapping[str, str]]
+    switched_off: Callable[[], Collection[str]] = frozenset
 
 
 class FactReader:
@@ -99,6 +101,7 @@ class FactReader:
             renewals=membership.renewals_since_change(sight.name),
             owns=bool(facts.claims or facts.bindings),
             empty=facts.empty,
+            off=self._off(sight),
         )
         return judge_node(judge, suspect, self._given.timers)
 
@@ -150,11 +153,19 @@ class FactReader:
         known = sight is not None and sight.heartbeat is not None and heard(sight, self._given.timers)
         return known and sight is not None and sight.heartbeat is not None and sight.heartbeat.empty
 
+    def _off(self, sight: Sight) -> bool:
+        return sight.heartbeat is not None and sight.heartbeat.boot_id in self._given.switched_off()
+
     def _silence(self, sight: Sight | None, record: FenceRecord | None) -> Silence | None:
         timers = self._given.timers
-        if sight is None or renews(sight, timers):
+        if sight is None:
             return None
         audible = heard(sight, timers)
+        if self._off(sight) and sight.heard is not None and not audible:
+            # Its lease was not watched in the stall: only the mesh tells since when it is silent.
+            return Silence(heard=sight.heard, lease=sight.lease_age, since=sight.heard)
+        if renews(sight, timers):
+            return None
         if audible and record is not None and record.cause is not FenceCause.STORAGE_LOST:
             return None
         return silence_of(

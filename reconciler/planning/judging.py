@@ -35,12 +35,14 @@ class Judge:
 class Suspect:
     """The node in question. `renewals`: of the judge's own lease, acknowledged since this node's lease was
     last seen to change. `owns`: it has claims or bindings. `empty`: it says that no guest of the cluster is
-    left on it."""
+    left on it. `off`: a fence agent has switched its host off in a stall of the store, and seen that it is
+    off, on the word of the same majority that is asked here."""
 
     sight: Sight
     renewals: int
     owns: bool = True
     empty: bool = False
+    off: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,10 @@ def judge_node(judge: Judge, suspect: Suspect, timers: Timers) -> Verdict:
         return Spared()
     if sight.lease is not None and sight.lease.stopped:
         return Spared(reason="its daemon was stopped in an orderly way; its guests run on")
+    if suspect.off and judge.power_on and suspect.owns and not heard(sight, timers):
+        # Its lease cannot change any more. Waiting until it has stood still would only count the time after
+        # the stall, in which the store told nobody anything.
+        return _silent(judge, suspect, timers)
     in_store = sight.lease is not None and sight.lease_age <= timers.lease_silent
     if in_store:
         return Spared()
@@ -142,11 +148,15 @@ def _silent(judge: Judge, suspect: Suspect, timers: Timers) -> Verdict:
         )
     if sight.refused is not None:
         return _refused(suspect, timers)
+    lease = (
+        "its host was switched off"
+        if suspect.off
+        else f"its lease has not changed for {sight.lease_age:.1f} s"
+    )
     mesh = "never heard on the mesh" if sight.heard is None else f"silent on the mesh for {sight.heard:.1f} s"
     return Candidate(
         cause=FenceCause.SILENT,
-        reason=f"{mesh} (as {', '.join(found)} report), "
-        f"its lease has not changed for {sight.lease_age:.1f} s",
+        reason=f"{mesh} (as {', '.join(found)} report), {lease}",
     )
 
 

@@ -58,12 +58,14 @@ def verdict(
     renewals: int = 4,
     owns: bool = True,
     empty: bool = False,
+    off: bool = False,
     power_on: bool = True,
     timers: Timers = TIMERS,
 ) -> Verdict:
     """r1 judges."""
     judge = Judge(me="r1", sights=(there("r1"), *others, suspect), ran_for=ran_for, power_on=power_on)
-    return judge_node(judge, Suspect(sight=suspect, renewals=renewals, owns=owns, empty=empty), timers)
+    seen = Suspect(sight=suspect, renewals=renewals, owns=owns, empty=empty, off=off)
+    return judge_node(judge, seen, timers)
 
 
 R2 = there("r2", hears=("r1",))
@@ -225,3 +227,29 @@ def test_whoever_is_fenced_was_silent_in_the_store_to_a_judge_that_could_see(
         assert not other
     if found.cause is FenceCause.SILENT:
         assert refused is None
+
+
+def test_a_host_that_was_switched_off_in_a_stall_is_a_candidate_at_once() -> None:
+    # After a stall of the store the lease's age begins anew, and nothing of one's own was renewed meanwhile.
+    silent = gone("r3", lease_age=0.1)
+    assert isinstance(verdict(silent, R2, renewals=0), Spared)
+    found = verdict(silent, R2, renewals=0, off=True)
+    assert isinstance(found, Candidate)
+    assert "its host was switched off" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("suspect", "other", "fields"),
+    [
+        (there("r3"), R2, {}),
+        (gone("r3", lease_age=0.1), there("r2", hears=("r1", "r3")), {}),
+        (gone("r3", lease_age=0.1), R2, {"power_on": False}),
+        (gone("r3", lease_age=0.1), R2, {"owns": False}),
+        (gone("r3", lease=lease("r3", stopped=True)), R2, {}),
+    ],
+)
+def test_a_host_that_was_switched_off_needs_everything_else(
+    suspect: Sight, other: Sight, fields: dict[str, bool]
+) -> None:
+    found = verdict(suspect, other, off=True, **fields)  # type: ignore[arg-type]
+    assert not isinstance(found, Candidate)
