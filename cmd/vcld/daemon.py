@@ -46,6 +46,7 @@ from reconciler.resources.records import SchemaRecord
 from vcld.config import Config, StoreType
 from vcld.fencing import Fencers
 from vcld.homecoming import Homecoming, ShutOut
+from vcld.lobby import waiting_for_the_fence
 from vcld.parts import CLOCK, IDS, Outside, Way, entry, node_ports, open_store, version_info
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,10 @@ class Daemon:
         try:
             done, _ = await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             if not done:
-                async with self._waiting_room(lambda: why):
+                async with (
+                    self._waiting_room(lambda: why),
+                    waiting_for_the_fence(self._config, self._homecoming),
+                ):
                     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             return opening.result() if opening.done() else None
         finally:
@@ -254,6 +258,14 @@ class Daemon:
     def _save_seen(self, node: Node) -> None:
         if self._frozen:
             return
+        self._homecoming.remember(
+            replace(
+                self._homecoming.now,
+                cluster_uid=node.begun.cluster.uid,
+                session=node.begun.session,
+                members=node.membership.members(),
+            )
+        )
         known = node.views.epoch()
         now = Seen(
             cluster_uid=node.begun.cluster.uid,

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from reconciler.adapters import host
 from reconciler.adapters.last_run_file import LastRunFile
@@ -16,6 +19,9 @@ from reconciler.planning.homecoming import LastRun, may_let_itself_in
 from reconciler.resources.errors import FenceFailed
 from reconciler.resources.fencing import canonical, client_host, host_entry, is_client
 from vcld.config import Config, StoreType
+
+if TYPE_CHECKING:
+    from reconciler.adapters.fencing.ceph_blocklist import CephBlocklistFencer
 
 log = logging.getLogger(__name__)
 
@@ -33,39 +39,63 @@ class Homecoming:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._file = LastRunFile(config.state_path / "last-run.json")
-        self._now = LastRun(boot_id=host.boot_id(), machine_id=host.machine_id())
+        self.now = LastRun(boot_id=host.boot_id(), machine_id=host.machine_id())
         self._decided = config.store.type is not StoreType.RADOS
         self._may = False
+        self._saved: LastRun | None = None
 
     async def let_in(self) -> None:
         """Take this host's own whole-host entries off the list, if it may. What fails is tried again with the
         next attempt at the store."""
         if not self._decided:
-            why = may_let_itself_in(self._file.load(), self._now, host.has_guests())
+            why = may_let_itself_in(self._file.load(), self.now, host.has_guests())
             self._decided, self._may = True, not why
             log.debug("homecoming: %s", why or "this host may take itself off the blocklist")
         if not self._may:
             return
-        from reconciler.adapters.fencing.ceph_blocklist import CephBlocklistFencer
-
-        store = self._config.store
         try:
-            fencer = await CephBlocklistFencer.open(store.conf, store.user, timeout=WITHIN)
-        except FenceFailed as error:
-            log.info("homecoming: %s", error)
-            return
-        try:
-            own = [client_host(address) for address in fencer.addresses if is_client(address)]
-            await fencer.let_in({*self._config.storage_addresses, *own}, timeout=WITHIN)
+            async with self._blocklist() as fencer:
+                await fencer.let_in(self._addresses(fencer), timeout=WITHIN)
         except FenceFailed as error:
             log.warning("homecoming: %s", error)
-        finally:
-            await fencer.close()
+
+    async def fenced(self) -> bool:
+        """Whether the blocklist has this host as a whole, for years: only a fence does that. Raises
+        FenceFailed."""
+        async with self._blocklist() as fencer:
+            hosts = {host_entry(address) for address in self._addresses(fencer)}
+            return bool(await fencer.listed(hosts, timeout=WITHIN, lasting=True))
+
+    def last(self) -> LastRun | None:
+        """What the last run has left, of this boot or an earlier one."""
+        return self._file.load()
 
     def arrived(self) -> None:
         """The store is reached: from now on this is the last run. Raises VclError."""
-        self._file.save(self._now)
+        last = self._file.load() or self.now
+        self.remember(replace(last, boot_id=self.now.boot_id, machine_id=self.now.machine_id))
         self._may = False
+
+    def remember(self, run: LastRun) -> None:
+        """Keep it, if it is new. Raises VclError."""
+        if run != self._saved:
+            self._file.save(run)
+            self._saved = run
+
+    @asynccontextmanager
+    async def _blocklist(self) -> AsyncIterator[CephBlocklistFencer]:
+        from reconciler.adapters.fencing.ceph_blocklist import CephBlocklistFencer
+
+        store = self._config.store
+        fencer = await CephBlocklistFencer.open(store.conf, store.user, timeout=WITHIN)
+        try:
+            yield fencer
+        finally:
+            await fencer.close()
+
+    def _addresses(self, fencer: CephBlocklistFencer) -> set[str]:
+        own = {client_host(address) for address in fencer.addresses if is_client(address)}
+        return own | {*self._config.storage_addresses}
 
 
 class ShutOut:

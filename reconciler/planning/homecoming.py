@@ -7,15 +7,22 @@ blocklisted stays so, and the fence record goes on barring claims.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.resources.membership import Member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastRun:
-    """What the daemon's last run has left on the host's own disk."""
+    """What the daemon's last run has left on the host's own disk. `members`: whom it knew, itself included.
+    No `cluster_uid`: it never reached its store."""
 
     boot_id: str
     machine_id: str
+    cluster_uid: str = ""
+    session: int = 0
+    members: Mapping[str, Member] = field(default_factory=dict)
 
 
 def may_let_itself_in(last: LastRun | None, now: LastRun, guests: bool | None) -> str:

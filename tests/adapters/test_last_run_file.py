@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.adapters.host import has_guests
 from reconciler.adapters.last_run_file import LastRunFile
 from reconciler.planning.homecoming import LastRun
+from reconciler.resources.membership import Member
 
 RUN = LastRun(boot_id="boot-1", machine_id="machine-1")
 
@@ -34,3 +36,12 @@ def test_a_guest_is_known_by_its_process(tmp_path: Path) -> None:
     (tmp_path / "13/comm").write_text("qemu-system-x86\n")
     assert has_guests(tmp_path) is True
     assert has_guests(tmp_path / "away") is None
+
+
+def test_the_last_run_includes_whom_it_knew_and_those_of_older_releases_know_nobody(tmp_path: Path) -> None:
+    file = LastRunFile(tmp_path / "last-run.json")
+    run = replace(RUN, cluster_uid="c", session=3, members={"r2": Member(address="10.0.0.2", rank=1)})
+    file.save(run)
+    assert file.load() == run
+    (tmp_path / "last-run.json").write_text('{"bootId": "boot-1", "machineId": "machine-1"}')
+    assert file.load() == RUN

@@ -45,3 +45,22 @@ def test_a_vm_lives_on_when_its_host_loses_power_and_the_host_comes_back(proof: 
     assert len(proof.homes("web")) == 1
     assert json.dumps(proof.lab.audit.findings()) == "[]"
     proof.end("web", "more")
+
+
+def test_a_daemon_that_is_started_on_a_fenced_host_ends_its_guests_and_is_let_in(proof: Any) -> None:
+    proof.settle()
+    proof.run("cut", "r3")
+    before = proof.last("cut")
+    proof.fault.cut("r3")
+    proof.until(lambda: set(proof.homes("cut")) - {"r3"}, "cut starts elsewhere")
+    proof.restarts("cut", before)
+    proof.fault.kill("r3", "vcld")
+    assert proof.fenced() == ["r3"]
+
+    proof.fault.heal()
+    took = proof.until(proof.settled, "r3 is let in")
+    print(f"links mended, vcld started -> let in: {took:.1f} s")
+    assert proof.homes("cut") not in ([], ["r3"])
+    assert len(proof.homes("cut")) == 1
+    assert json.dumps(proof.lab.audit.findings()) == "[]"
+    proof.end("cut")

@@ -3,16 +3,18 @@
 The protocol (FenceAgentAPI.md of fence-agents): parameters as `key=value` lines on standard input; an exit
 code of 0 for success; of `status`, 0 for on and 2 for off. Invariants (SAFETY rule 14): never `reboot`, never
 a proof without a `status` after the `off`, and never longer than the time-out - the program's whole process
-group is killed.
+group is killed. A password is in no command line, no message and, with `passwordFile`, in no manifest.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.adapters.subprocesses import Finished, run
 from reconciler.ports.fencer import Guard
@@ -24,7 +26,12 @@ LOOK = 1.0
 """Seconds between looks whether the power is off: a BMC may take a while."""
 
 _NAME = re.compile(r"(/[A-Za-z0-9_./+-]+/)?fence_[A-Za-z0-9_-]+")
-_OWN = frozenset({"agent", "action"})
+PASSWORD_FILE = "passwordFile"
+"""vcl's own parameter: a file on the node that fences, whose content is given as `password`."""
+PASSWORD_MOST = 4096
+
+_OWN = frozenset({"agent", "action", PASSWORD_FILE})
+_NEEDS_IP = re.compile(r"fence_(ipmilan|ipmilanplus|idrac|ilo[0-9a-z_]*|imm|redfish|apc|apc_snmp|eaton_snmp)")
 _SECRET = re.compile(r"passw|secret|token|key", re.IGNORECASE)
 
 
@@ -48,7 +55,9 @@ class AgentFencer:
         if shutil.which(name, path=self._path) is None:
             return f"the fence agent {name} is not installed on this node"
         bad = sorted(key for key, value in order.settings.items() if "\n" in f"{key}{value}" or "=" in key)
-        return f"the parameters {', '.join(bad)} cannot be given to a fence agent" if bad else ""
+        if bad:
+            return f"the parameters {', '.join(bad)} cannot be given to a fence agent"
+        return _unusable(order.settings)
 
     async def fence(self, order: FenceOrder, guard: Guard, *, timeout: float) -> Proof:
         """See Fencer."""
@@ -95,10 +104,14 @@ class AgentFencer:
         program = shutil.which(name, path=self._path)
         if program is None:
             raise FenceFailed(f"the fence agent {name} is not installed on this node")
+        settings = _with_password(order.settings)
         try:
             if left <= 0:
                 raise TimeoutError
-            return await run([program], timeout=left, input=_parameters(order.settings, action))
+            done = await run([program], timeout=left, input=_parameters(settings, action))
+            return replace(
+                done, output=_censored(done.output, settings), errors=_censored(done.errors, settings)
+            )
         except TimeoutError as error:
             raise FenceFailed(
                 f"{name} did not finish `{action}` of {order.node} in time",
@@ -109,15 +122,52 @@ class AgentFencer:
 
     @staticmethod
     def _failure(order: FenceOrder, action: str, done: Finished) -> FenceFailed:
-        secrets = [v for k, v in order.settings.items() if _SECRET.search(k) and v]
         said = " ".join((done.errors or done.output).split())[-300:]
-        for secret in secrets:
-            said = said.replace(secret, "***")
         name = order.settings["agent"]
         return FenceFailed(
             f"{name} failed at `{action}` of {order.node} (exit code {done.status}): {said or 'no message'}",
             cure=f"try it by hand: echo the node's parameters into {name} with action=status",
         )
+
+
+def _unusable(settings: Mapping[str, str]) -> str:
+    """What can be seen to be wrong without asking the agent; empty when nothing is."""
+    name, file = settings["agent"].rpartition("/")[2], settings.get(PASSWORD_FILE, "")
+    if _NEEDS_IP.fullmatch(name) and not (settings.get("ip") or settings.get("ipaddr")):
+        return f"{name} needs `ip`, the address of the BMC or power switch"
+    if file and settings.get("password"):
+        return f"both `password` and `{PASSWORD_FILE}` are given: one is enough"
+    if file and not file.startswith("/"):
+        return f"`{PASSWORD_FILE}` must be an absolute path: {file!r}"
+    if file and not os.access(file, os.R_OK):
+        return f"the password file {file} is not there on this node, or cannot be read"
+    return ""
+
+
+def _with_password(settings: Mapping[str, str]) -> Mapping[str, str]:
+    """With the content of the password file, without the end of its line. Raises FenceFailed."""
+    file = settings.get(PASSWORD_FILE, "")
+    if not file:
+        return settings
+    try:
+        with open(file, encoding="utf-8") as opened:
+            password = opened.read(PASSWORD_MOST).rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FenceFailed(
+            f"the password file {file} cannot be read on this node",
+            cure="put it on every node, readable for root only",
+        ) from error
+    if not password or "\n" in password:
+        raise FenceFailed(f"the password file {file} must hold one line", cure="write the password into it")
+    return {**settings, "password": password}
+
+
+def _censored(said: str, settings: Mapping[str, str]) -> str:
+    """Without the secrets, before anything is cut off or joined."""
+    for key, secret in settings.items():
+        if _SECRET.search(key) and secret and key != PASSWORD_FILE:
+            said = said.replace(secret, "***")
+    return said
 
 
 def _parameters(settings: Mapping[str, str], action: str) -> bytes:

@@ -128,11 +128,14 @@ class CephBlocklistFencer:
         a host that `planning.homecoming` lets do so. Raises FenceFailed."""
         await self._take(map(host_entry, addresses), time.monotonic() + timeout)
 
-    async def listed(self, entries: Iterable[str], *, timeout: float) -> frozenset[str]:
-        """Which of these the blocklist has now, for however long; works while this host is on it. Raises
-        FenceFailed."""
-        until = (await self._read(time.monotonic() + timeout)).until
-        return frozenset(entry for entry in map(canonical, entries) if entry in until)
+    async def listed(
+        self, entries: Iterable[str], *, timeout: float, lasting: bool = False
+    ) -> frozenset[str]:
+        """Which of these the blocklist has now, for however long, or with `lasting` for years; works while
+        this host is on it. Raises FenceFailed."""
+        found = await self._read(time.monotonic() + timeout)
+        there = (entry for entry in map(canonical, entries) if entry in found.until)
+        return frozenset(entry for entry in there if found.lasts(entry) or not lasting)
 
     async def close(self) -> None:
         """See Fencer."""

@@ -19,7 +19,7 @@ other rights, a time-out) says nothing about the first."""
 _MEANING = {
     errno.ESHUTDOWN: (
         "this host is blocklisted: the cluster has fenced it",
-        "look at `ceph osd blocklist ls` and at `vcl get nodes`; restart vcld once the fence is lifted",
+        "look at `ceph osd blocklist ls` and at `vcl get nodes`; vcld goes on once the host is let in",
     ),
     errno.ETIMEDOUT: ("Ceph does not answer", "look at `ceph status` and at the network to its hosts"),
     errno.EPERM: ("Ceph refuses access", "look at the user's rights with `ceph auth get`"),

@@ -138,3 +138,43 @@ async def test_what_cannot_be_tried_is_said(fencer: AgentFencer, settings: dict[
     assert why in fencer.unready(order(**settings))
     with pytest.raises(FenceFailed):
         await fencer.fence(order(**settings), CountingGuard(), timeout=1.0)
+
+
+async def test_the_password_may_be_in_a_file_and_is_told_to_the_agent_alone(
+    fencer: AgentFencer, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("hunter2\n")
+    given = order(password="", passwordFile=str(file))
+    await fencer.fence(given, CountingGuard(), timeout=10.0)
+    heard = (tmp_path / "heard").read_text().splitlines()
+    assert "password=hunter2" in heard
+    assert not any(line.startswith("passwordFile") for line in heard)
+    with pytest.raises(FenceFailed) as failed:
+        await fencer.fence(
+            order(password="", passwordFile=str(file), mode="fail"), CountingGuard(), timeout=5.0
+        )
+    assert "Unable to connect with password ***" in failed.value.message
+
+
+async def test_a_password_file_of_two_lines_or_none_is_refused(fencer: AgentFencer, tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    for content in ("", "hunter2\nmore\n"):
+        file.write_text(content)
+        with pytest.raises(FenceFailed, match="must hold one line") as failed:
+            await fencer.fence(order(password="", passwordFile=str(file)), CountingGuard(), timeout=5.0)
+        assert "hunter2" not in str(failed.value)
+
+
+def test_what_is_wrong_with_the_settings_is_said_before_anything_is_tried(
+    fencer: AgentFencer, tmp_path: Path
+) -> None:
+    program = install(tmp_path)
+    program.rename(tmp_path / "fence_ipmilan")
+    ipmi = {"agent": "fence_ipmilan", "password": ""}
+    assert "needs `ip`" in fencer.unready(order(**ipmi, ip=""))
+    assert "absolute path" in fencer.unready(order(**ipmi, passwordFile="secret"))
+    assert "is not there on this node" in fencer.unready(order(**ipmi, passwordFile="/nowhere/secret"))
+    both = order(agent="fence_ipmilan", passwordFile="/nowhere/secret")
+    assert "one is enough" in fencer.unready(both)
+    assert fencer.unready(order(**ipmi)) == ""
