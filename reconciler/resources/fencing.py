@@ -52,7 +52,7 @@ class Silence:
     (None: never), `lease` since its lease was last seen to change; `since` its last sign of life on the
     channels that are silent."""
 
-    heard: float | None
+    heard: float | None = None
     lease: float
     since: float
 
