@@ -124,6 +124,12 @@ class Agent:
         claimed = [item.key.removeprefix(keys.CLAIMS) for item in views.cache.prefix(keys.CLAIMS)]
         return sorted({*views.names(Kind.VIRTUAL_MACHINE), *claimed})
 
+    def look_again(self) -> None:
+        """Look at every VM, whatever was found at the last look."""
+        self._looked.clear()
+        for name in sorted({*self._known(), *self._states}):
+            self._queue.add(name)
+
     async def _listen(self, controller: Controller) -> None:
         async for event in controller.lifecycle.events():
             if event.name:
@@ -359,6 +365,7 @@ class Agent:
             fenced=views.exists(keys.fence(context.node)) or lost,
             lost=lost,
             frozen=context.frozen(),
+            held=context.held(),
             reported_by=self._reported_by(name),
             given_up=state.failures.given_up,
             now=context.clock.monotonic(),
@@ -445,7 +452,7 @@ class Agent:
         self, name: str, view: VmView, state: VmState, decision: Decision, vm: VirtualMachineSpec | None
     ) -> None:
         status = build_status(self._context, view, state, decision, vm)
-        if status is None or status == state.written or view.lost:
+        if status is None or status == state.written or view.lost or view.held:
             return
         if state.written is None or state.written.phase != status.phase:
             before = state.written.phase if state.written is not None else "new"

@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 
 from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
+from reconciler.loops.agent_return import GuestClocks, still_ours
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.writer import conflicts
 from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, never_ran
 from reconciler.ports.controller import ResourceController
 from reconciler.resources import keys
-from reconciler.resources.domains import DomainPhase, Gone, Observed
+from reconciler.resources.domains import DomainPhase, Gone, Observed, PauseReason
 from reconciler.resources.errors import (
     ConflictError,
     ControllerUnavailable,
@@ -73,6 +74,7 @@ class Actions:
         self._clients = clients
         self._keys = guest_keys
         self._requeue = requeue
+        self._clocks = GuestClocks(context)
 
     async def run(self, job: Job, decision: Decision) -> None:
         """Do the step. Raises VclError; ConflictError means: look again."""
@@ -360,6 +362,9 @@ class Actions:
     async def _resume(self, job: Job) -> None:
         state, domain = job.state, job.view.observed
         assert isinstance(domain, Observed)
+        ours = domain.pause_reason is PauseReason.ISOLATED
+        if ours or domain.pause_reason is PauseReason.IO_ERROR:
+            await still_ours(self._context, job.name, self._claim_revision(job))
         retry = self._context.clock.monotonic() + 10.0
         first = state.memory.resumed != domain.incarnation and domain.phase is DomainPhase.PAUSED
         state.memory = replace(state.memory, resumed=domain.incarnation, io_retry_at=retry)
@@ -371,6 +376,10 @@ class Actions:
         elif first and state.memory.committed == domain.incarnation:
             state.killed = False
             self._event(job, "Started", f"running on {self._context.node}")
+
+        if ours:
+            self._event(job, "Resumed", "contact is back and the claim still stands: the guest goes on")
+            self._clocks.set(job.name, job.view.claim.controller if job.view.claim is not None else "")
 
     async def _pause(self, job: Job) -> None:
         """Mark the pause as ours first: only those are resumed by vcl (SAFETY rule 17)."""

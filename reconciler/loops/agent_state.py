@@ -37,7 +37,8 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContext:
-    """Who this node is, for one run of the daemon. `frozen()`: why nothing may be changed, or empty."""
+    """Who this node is, for one run of the daemon. `frozen()`: why nothing may be changed, or empty;
+    `held()`: the same while the node has lost contact."""
 
     node: str
     cluster_uid: str
@@ -52,6 +53,7 @@ class NodeContext:
     event: RecordEvent
     frozen: Callable[[], str]
     deadlines: Deadlines = field(default_factory=Deadlines)
+    held: Callable[[], str] = str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from reconciler.loops.agent import Agent
@@ -19,6 +19,7 @@ from reconciler.loops.elector import Elector, ElectorContext
 from reconciler.loops.events import EventRecorder
 from reconciler.loops.fencing import Fencing, FencingContext
 from reconciler.loops.fencing_facts import FencingInput
+from reconciler.loops.isolation import Hold, Isolation, IsolationContext
 from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
 from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.membership import Membership, MembershipContext
@@ -115,6 +116,7 @@ class Node:
     elector: Elector
     rejoin: Rejoin
     clients: OwnClients
+    isolation: Isolation
     schema: SchemaRule
     osds: OsdWatch | None
     frozen: Callable[[], str]
@@ -136,6 +138,8 @@ class Node:
         if self.ports.leases is not None:
             found["leases"] = self.membership.run_leases
         if not self.frozen():
+            if self.ports.leases is not None:
+                found["isolation"] = self.isolation.run
             found["return"] = self.rejoin.run
             found["locks"] = self.locks.run
             found["manifests"] = self.manifests.run
@@ -162,9 +166,11 @@ def assemble(
 
     membership = Membership(_membership_context(ports, begun, views))
     writer.committed = membership.wake
-    context = _node_context(ports, begun, views, writer, events, frozen)
+    hold = Hold()
+    context = replace(_node_context(ports, begun, views, writer, events, frozen), held=lambda: hold.reason)
     agent = Agent(context)
-    rejoin = _rejoin(ports, begun, views, writer, membership, agent)
+    rejoin = _rejoin(ports, begun, views, writer, membership, agent, hold)
+    isolation = _isolation(ports, context, membership, agent, hold, rejoin)
 
     def problems() -> tuple[str, ...]:
         return tuple(why for why in (frozen(), rejoin.barred) if why)
@@ -201,6 +207,7 @@ def assemble(
         elector=elector,
         rejoin=rejoin,
         clients=OwnClients(views, writer, name, begun, ports.ceph_clients),
+        isolation=isolation,
         schema=schema,
         osds=osds,
         frozen=frozen,
@@ -225,8 +232,41 @@ def _osds(ports: NodePorts, views: Views, membership: Membership, events: EventR
     )
 
 
+def _isolation(
+    ports: NodePorts,
+    context: NodeContext,
+    membership: Membership,
+    agent: Agent,
+    hold: Hold,
+    rejoin: Rejoin,
+) -> Isolation:
+    return Isolation(
+        IsolationContext(
+            node=context.node,
+            cluster_uid=context.cluster_uid,
+            session=context.session,
+            clock=ports.clock,
+            views=context.views,
+            membership=membership,
+            timers=ports.timers,
+            controllers=ports.controllers,
+            hold=hold,
+            event=context.event,
+            unsay_empty=rejoin.unsay_empty,
+            look_again=agent.look_again,
+            shut_out=ports.shut_out,
+        )
+    )
+
+
 def _rejoin(
-    ports: NodePorts, begun: Begun, views: Views, writer: Writer, membership: Membership, agent: Agent
+    ports: NodePorts,
+    begun: Begun,
+    views: Views,
+    writer: Writer,
+    membership: Membership,
+    agent: Agent,
+    hold: Hold,
 ) -> Rejoin:
     host = ports.entry.host
     return Rejoin(
@@ -242,6 +282,7 @@ def _rejoin(
             empty=agent.empty,
             begin_anew=ports.begin_anew,
             shut_out=ports.shut_out,
+            ending=lambda: hold.ending,
         )
     )
 

@@ -32,7 +32,8 @@ REST = 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RejoinContext:
     """`empty()`: nothing of the cluster runs here, for certain. `begin_anew()`: end this run of the daemon
-    and begin the next one; guests are not touched. `shut_out()`: the storage lets this host in no more."""
+    and begin the next one; guests are not touched. `shut_out()`: the storage lets this host in no more.
+    `ending()`: this node ends its guests, because it alone has lost the store."""
 
     node: str
     session: int
@@ -45,6 +46,7 @@ class RejoinContext:
     empty: Callable[[], Awaitable[bool]]
     begin_anew: Callable[[], None]
     shut_out: Callable[[], bool] = lambda: False
+    ending: Callable[[], bool] = lambda: False
 
 
 class Rejoin:
@@ -94,10 +96,11 @@ class Rejoin:
     async def step(self) -> bool:
         """One look; whether to look again soon."""
         context = self._context
-        if not (self.lost or self.fenced or context.shut_out()):
+        if not self._concerned():
             context.bearing.empty = False
             return False
-        context.bearing.empty = await context.empty()
+        empty = await context.empty()
+        context.bearing.empty = empty and self._concerned()
         if not context.bearing.empty:
             return True
         if self.lost:
@@ -111,6 +114,14 @@ class Rejoin:
         except StoreError as error:
             log.info("return: %s", error)
         return True
+
+    def _concerned(self) -> bool:
+        """Whether this node starts nothing now, so that `empty` stays true once it is."""
+        return self.lost or self.fenced or self._context.shut_out() or self._context.ending()
+
+    def unsay_empty(self) -> None:
+        """Before the agent may start a guest again."""
+        self._context.bearing.empty = False
 
     async def _show(self) -> None:
         """Say, once in a session, that nothing is left here."""

@@ -115,6 +115,8 @@ class VmView:
     fenced: bool = False
     lost: bool = False
     frozen: str = ""
+    held: str = ""
+    """Why this node, having lost contact, must change nothing: its guests are dealt with elsewhere."""
     reported_by: str = ""
     """The node that wrote the VM's status last."""
     given_up: bool = False
@@ -142,6 +144,8 @@ def decide(view: VmView) -> Decision:
     """The next action for the VM on this node."""
     if view.frozen:
         return Decision(step=Step.WAIT, phase=None, message=view.frozen)
+    if view.held and not view.fenced:
+        return Decision(step=Step.WAIT, phase=None, message=view.held)
     if view.observed is None:
         concerned = _bound_here(view) or (view.claim is not None and view.claim.node == view.node)
         return Decision(step=Step.WAIT, phase=Phase.UNKNOWN if concerned else None, message=view.unknown)
@@ -260,6 +264,9 @@ def _keep_running(view: VmView, domain: Observed, claim: Claim) -> Decision:
             return Decision(step=Step.PAUSE, phase=Phase.RUNNING, message="pause asked for")
         note = f"paused by `vcl pause`; `vcl resume {view.name}` lets it go on"
         return _wait(Phase.PAUSED, note)
+    if paused and domain.pause_reason is PauseReason.ISOLATED:
+        note = "isolated: this node had lost contact and paused it; contact is back"
+        return Decision(step=Step.RESUME, phase=Phase.PAUSED, message=note)
     if claim.paused:
         # Also of a guest that runs: a mark that stayed would make a later pause of somebody else's ours.
         phase = Phase.PAUSED if paused else Phase.RUNNING

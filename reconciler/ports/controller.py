@@ -81,6 +81,26 @@ class KeyKeeper(Protocol):
         ...
 
 
+@runtime_checkable
+class Isolator(Protocol):
+    """A lifecycle that can tell vcl's own pauses from others'. Guests of one that cannot are not paused."""
+
+    async def isolate(self, name: str, *, timeout: float) -> None:
+        """Suspend a running domain; until it is resumed its pause reason is ISOLATED, also for another
+        daemon. No-op when it is paused. It may come while another call for the VM is under way. NotFound,
+        ControllerUnavailable."""
+        ...
+
+
+@runtime_checkable
+class GuestClock(Protocol):
+    """A `Guest` that can set the guest's clock."""
+
+    async def set_clock(self, name: str, *, timeout: float) -> None:
+        """Tell the guest the time, after a pause. ControllerUnavailable when it does not take it."""
+        ...
+
+
 class ConsoleStream(Protocol):
     """A byte stream to a serial console."""
 

@@ -20,13 +20,15 @@ class DomainPhase(StrEnum):
 
 
 class PauseReason(StrEnum):
-    """Why a domain is paused. STARTING: created paused and never resumed (SAFETY rule 5)."""
+    """Why a domain is paused. STARTING: created paused and never resumed (SAFETY rule 5). ISOLATED: by this
+    node's vcld, because the node had lost contact."""
 
     NONE = ""
     STARTING = "Starting"
     USER = "User"
     IO_ERROR = "IOError"
     MIGRATION = "Migration"
+    ISOLATED = "Isolated"
     OTHER = "Other"
 
 

@@ -19,6 +19,12 @@ class DummyGuest:
 
     def __init__(self, hypervisor: DummyHypervisor) -> None:
         self._hypervisor = hypervisor
+        self.clocks: list[str] = []
+        """Whose clock was set, in order."""
+
+    async def set_clock(self, name: str, *, timeout: float) -> None:
+        await self._hypervisor.gate("set_clock", timeout)
+        self.clocks.append(name)
 
     async def info(self, name: str, *, timeout: float) -> GuestInfo:
         await self._hypervisor.gate("info", timeout)

@@ -108,6 +108,12 @@ class DummyLifecycle:
             faults = self._hypervisor.faults.of(name)
             self._hypervisor.put(resume(guest, self._hypervisor.now(), faults), "Resumed")
 
+    async def isolate(self, name: str, *, timeout: float) -> None:
+        await self._hypervisor.gate("isolate", timeout)
+        guest = self._living(name)
+        if guest.pause is PauseReason.NONE:
+            self._hypervisor.put(suspend(guest, PauseReason.ISOLATED), "Isolated")
+
     async def shutdown(self, name: str, *, timeout: float) -> None:
         await self._hypervisor.gate("shutdown", timeout)
         guest = self._living(name)

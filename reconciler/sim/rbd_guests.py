@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from reconciler.ports.controller import Console, Controller, Guest, Host, ResourceController
+from reconciler.ports.controller import Console, Controller, Guest, Host, Isolator, ResourceController
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
@@ -56,6 +56,10 @@ class _Lifecycle:
             intruder.open(name)
         self.clients[definition.name] = (client, names)
         return seen
+
+    async def isolate(self, name: str, *, timeout: float) -> None:
+        if isinstance(self._inner, Isolator):
+            await self._inner.isolate(name, timeout=timeout)
 
     async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
         await self._inner.set_paused(name, paused, timeout=timeout)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ports.controller import Controller
+from reconciler.ports.controller import Controller, Isolator
 from reconciler.resources.domains import (
     AttachedDisk,
     DomainPhase,
@@ -220,6 +220,38 @@ class ControllerContract:
             paused = await domains.seen(request.name)
             assert (paused.phase, paused.pause_reason) == (DomainPhase.PAUSED, PauseReason.USER)
         assert paused.incarnation == created.incarnation
+
+    async def test_a_pause_by_an_isolated_node_is_told_from_others_also_by_the_next_daemon(
+        self, controller: Controller, domains: Domains
+    ) -> None:
+        lifecycle = controller.lifecycle
+        if not isinstance(lifecycle, Isolator):
+            return
+        request = self.request()
+        await domains.start(request)
+        await domains.resume(request.name)
+        for _ in range(2):
+            await lifecycle.isolate(request.name, timeout=self.patience)
+            seen = await domains.seen(request.name)
+            assert (seen.phase, seen.pause_reason) == (DomainPhase.PAUSED, PauseReason.ISOLATED)
+        domains.lifecycle = (await self.reconnect(controller)).lifecycle
+        assert (await domains.seen(request.name)).pause_reason is PauseReason.ISOLATED
+        await domains.resume(request.name)
+        await domains.lifecycle.set_paused(request.name, True, timeout=self.patience)
+        assert (await domains.seen(request.name)).pause_reason is PauseReason.USER
+
+    async def test_isolating_a_paused_domain_leaves_the_pause_somebody_elses(
+        self, controller: Controller, domains: Domains
+    ) -> None:
+        lifecycle = controller.lifecycle
+        if not isinstance(lifecycle, Isolator):
+            return
+        request = self.request()
+        await domains.start(request)
+        await domains.resume(request.name)
+        await lifecycle.set_paused(request.name, True, timeout=self.patience)
+        await lifecycle.isolate(request.name, timeout=self.patience)
+        assert (await domains.seen(request.name)).pause_reason is PauseReason.USER
 
     async def test_pausing_what_is_not_there_is_not_found(self, controller: Controller) -> None:
         for paused in (True, False):

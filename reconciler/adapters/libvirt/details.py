@@ -25,6 +25,9 @@ STARTING_NAMESPACE = "urn:vcl:starting:1"
 """libvirt reports a domain that was created paused just like one that a user paused. This mark in its
 metadata tells them apart: `create` puts it in, and it is removed after the first resume."""
 STARTING_KEY = "vclstarting"
+ISOLATED_NAMESPACE = "urn:vcl:isolated:1"
+"""In the metadata of a domain that this node paused because it had lost contact, until it is resumed."""
+ISOLATED_KEY = "vclisolated"
 
 _PHASES = {
     libvirt.VIR_DOMAIN_NOSTATE: DomainPhase.PAUSED,
@@ -53,6 +56,7 @@ class Details:
     domain_id: int
     facts: DomainFacts
     starting: bool
+    isolated: bool
     processes: tuple[Process, ...]
 
 
@@ -89,6 +93,12 @@ class DetailsCache:
         with self._lock:
             known = self._known.get(uuid)
         return known is not None and known.starting
+
+    def is_isolated(self, uuid: str) -> bool:
+        """Whether the domain, as it was last read, has the mark of one that this node paused."""
+        with self._lock:
+            known = self._known.get(uuid)
+        return known is not None and known.isolated
 
     def keep_only(self, uuids: set[str]) -> None:
         """Drop what is not there any more."""
@@ -128,7 +138,13 @@ def _read(domain: libvirt.virDomain, domain_id: int, processes: tuple[Process, .
         facts = describe_xml(text)
     except DomainXmlInvalid as error:
         raise ControllerUnavailable(f"the XML of domain {domain.name()} cannot be read: {error}") from error
-    return Details(domain_id=domain_id, facts=facts, starting=STARTING_NAMESPACE in text, processes=processes)
+    return Details(
+        domain_id=domain_id,
+        facts=facts,
+        starting=STARTING_NAMESPACE in text,
+        isolated=ISOLATED_NAMESPACE in text,
+        processes=processes,
+    )
 
 
 def marked_starting(document: str) -> str:
@@ -178,4 +194,8 @@ def _pause_reason(phase: DomainPhase, details: Details, flags: Flags) -> PauseRe
     if flags.state != libvirt.VIR_DOMAIN_PAUSED:
         return PauseReason.OTHER
     reason = _PAUSES.get(flags.reason, PauseReason.OTHER)
-    return PauseReason.STARTING if reason is PauseReason.USER and details.starting else reason
+    if reason is not PauseReason.USER:
+        return reason
+    if details.starting:
+        return PauseReason.STARTING
+    return PauseReason.ISOLATED if details.isolated else reason

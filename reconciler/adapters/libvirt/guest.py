@@ -37,6 +37,27 @@ class LibvirtGuest:
             lambda connection, _: _info(connection, name), timeout=timeout, what=f"look into {name}"
         )
 
+    async def set_clock(self, name: str, *, timeout: float) -> None:
+        """See GuestClock: the guest's agent sets its clock by the hardware clock, which went on."""
+        await self.link.run(
+            lambda connection, _: _set_clock(connection, name),
+            timeout=timeout,
+            what=f"set the clock of {name}",
+        )
+
+
+def _set_clock(connection: libvirt.virConnect, name: str) -> None:
+    domain = by_name(connection, name)
+    if domain is None or not domain.isActive():
+        raise NotFound(f"libvirt runs no domain called {name}")
+    try:
+        domain.agentSetResponseTimeout(_AGENT_SECONDS, 0)
+        domain.setTime(None, libvirt.VIR_DOMAIN_TIME_SYNC)
+    except libvirt.libvirtError as error:
+        if not failures.is_answer(error):
+            raise
+        raise ControllerUnavailable(f"the guest {name} did not set its clock: {error}") from error
+
 
 def _info(connection: libvirt.virConnect, name: str) -> GuestInfo:
     domain = by_name(connection, name)

@@ -7,12 +7,14 @@ proof of death, and `destroy`, which ends a domain by its UUID or not at all.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import libvirt
 
 from reconciler.adapters.libvirt import endings, failures
 from reconciler.adapters.libvirt.details import (
+    ISOLATED_KEY,
+    ISOLATED_NAMESPACE,
     STARTING_KEY,
     STARTING_NAMESPACE,
     DetailsCache,
@@ -54,7 +56,7 @@ _WITHOUT_AGENT = libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifecycle:
-    """`profile` gives the host's profile within a timeout."""
+    """`profile` gives the host's profile within a timeout. `isolating`: domains between mark and pause."""
 
     link: Link
     options: Options
@@ -66,6 +68,7 @@ class Lifecycle:
     hints: Hints
     ends: Ends
     profile: Callable[[float], Awaitable[HostProfile]]
+    isolating: set[str] = field(default_factory=set)
 
     async def render(self, request: StartRequest, *, timeout: float) -> Definition:
         """See ResourceController. ControllerUnavailable while the host's abilities are not known."""
@@ -120,6 +123,14 @@ class Lifecycle:
             ended=lambda: self.outstanding.end(call),
         )
 
+    async def isolate(self, name: str, *, timeout: float) -> None:
+        """See Isolator. Marked first: a pause without the mark would look like a person's."""
+        await self.link.run(
+            lambda connection, ticket: self._isolate(connection, ticket, name),
+            timeout=timeout,
+            what=f"pause {name}",
+        )
+
     async def shutdown(self, name: str, *, timeout: float) -> None:
         """See ResourceController. NotFound when there is no such domain."""
         await self.link.run(
@@ -164,6 +175,10 @@ class Lifecycle:
                 self.ends.started(domain.UUIDString())
             if seen.phase is DomainPhase.RUNNING and self.cache.is_marked(domain.UUIDString()):
                 self._unmark(domain, ticket)  # whoever resumed it did not come so far
+            uuid = domain.UUIDString()
+            running = seen.phase is DomainPhase.RUNNING and uuid not in self.isolating
+            if running and self.cache.is_isolated(uuid):
+                self._unmark_isolated(domain, ticket)
             return seen
         other = by_uuid(connection, uid) if uid else None
         if other is not None and (elsewhere := self.reader.observe(other)) is not None:
@@ -259,13 +274,39 @@ class Lifecycle:
                 # In this order: without its mark, a guest that was never resumed looks like one that somebody
                 # paused, and nobody would ever start it.
                 self._unmark(domain, ticket)
+                self._unmark_isolated(domain, ticket)
         except libvirt.libvirtError as error:
             if not failures.is_answer(error):
                 self.outstanding.lose(call)
             raise
 
+    def _isolate(self, connection: libvirt.virConnect, ticket: Ticket, name: str) -> None:
+        domain = _active(connection, name)
+        uuid = domain.UUIDString()
+        if domain.state()[0] not in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED):
+            return
+        self.isolating.add(uuid)
+        try:
+            ticket.step()
+            domain.setMetadata(
+                libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                "<mark/>",
+                ISOLATED_KEY,
+                ISOLATED_NAMESPACE,
+                libvirt.VIR_DOMAIN_AFFECT_LIVE,
+            )
+            self.cache.forget(uuid)
+            ticket.step()
+            domain.suspend()
+        finally:
+            self.isolating.discard(uuid)
+
+    def _unmark_isolated(self, domain: libvirt.virDomain, ticket: Ticket) -> None:
+        _clear_mark(domain, ticket, ISOLATED_KEY, ISOLATED_NAMESPACE)
+        self.cache.forget(domain.UUIDString())
+
     def _unmark(self, domain: libvirt.virDomain, ticket: Ticket) -> None:
-        _clear_mark(domain, ticket)
+        _clear_mark(domain, ticket, STARTING_KEY, STARTING_NAMESPACE)
         self.cache.forget(domain.UUIDString())
 
     def _shutdown(self, connection: libvirt.virConnect, ticket: Ticket, name: str, timeout: float) -> None:
@@ -328,15 +369,15 @@ def _active(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
     return domain
 
 
-def _clear_mark(domain: libvirt.virDomain, ticket: Ticket) -> None:
-    """After the first resume: from here on a pause is somebody's wish."""
+def _clear_mark(domain: libvirt.virDomain, ticket: Ticket, key: str, namespace: str) -> None:
+    """After a resume: from here on a pause is somebody's wish."""
     ticket.step()
     try:
         domain.setMetadata(
             libvirt.VIR_DOMAIN_METADATA_ELEMENT,
             None,
-            STARTING_KEY,
-            STARTING_NAMESPACE,
+            key,
+            namespace,
             libvirt.VIR_DOMAIN_AFFECT_LIVE,
         )
     except libvirt.libvirtError as error:
