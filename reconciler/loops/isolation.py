@@ -3,7 +3,7 @@ store that does not answer.
 
 Invariants: while the hold has a reason the agent changes nothing; guests are resumed by the agent only, after
 it has read their claims afresh; only domains of this cluster and node are paused, and only those are ended
-whose claim, as last read, is this node's (SAFETY rule 9). That nothing is left is said by `Rejoin` only, while
+whose claim, as last read, is this node's (SAFETY rule 9). Only `Rejoin` says that nothing is left, while
 `Hold.ending`, and unsaid before the agent may start anything.
 """
 
@@ -36,7 +36,7 @@ CALL_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Hold:
-    """`reason`: why the agent must not change anything now; empty when it may. `ending`: the guests are ended."""
+    """`reason`: why the agent must not change anything now; empty when it may. `ending`: guests are ended."""
 
     reason: str = ""
     ending: bool = False
