@@ -23,6 +23,7 @@ from reconciler.loops.agent_failures import (
     note_stable,
     restore,
 )
+from reconciler.loops.agent_liveness import Pings
 from reconciler.loops.agent_readings import GUEST_EAGER, GUEST_FRESH, Readings
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import build_status, status_key
@@ -30,6 +31,7 @@ from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.workqueue import WorkQueue
 from reconciler.planning.backoff import delay
 from reconciler.planning.desired import Wish, desired, purges
+from reconciler.planning.hangs import interrupted
 from reconciler.planning.lifecycle import Decision, Step, VmView, decide
 from reconciler.ports.controller import Controller
 from reconciler.resources import keys
@@ -78,7 +80,8 @@ class Agent:
         self._queue = WorkQueue(context.clock)
         self._states: dict[str, VmState] = {}
         self._disks, self._clients = DiskWork(context), NetworkClients(context)
-        self._keys, self._readings = GuestKeys(context), Readings(context, self._disks)
+        self._keys = GuestKeys(context)
+        self._readings, self._pings = Readings(context, self._disks), Pings(context)
         self._actions = Actions(context, self._disks, self._clients, self._keys, self._queue.add)
         self._inventory: dict[str, dict[str, Observed]] = {}
         self._busy = 0
@@ -302,8 +305,11 @@ class Agent:
         if running:
             note_stable(self._context, job.name, state)
             await self._readings.read(job)
+            ask_at = await self._pings.look(job)
+            if ask_at is not None:
+                self._queue.add_at(job.name, ask_at)
         else:
-            state.running_since = None
+            state.running_since, state.watch = None, interrupted(state.watch)
         await self._report(job, decision)
         if decision.wake is not None:
             self._queue.add_at(job.name, decision.wake)
@@ -368,6 +374,7 @@ class Agent:
             held=context.held(),
             reported_by=self._reported_by(name),
             given_up=state.failures.given_up,
+            hung=state.watch.hung,
             now=context.clock.monotonic(),
         )
         if controller is None:

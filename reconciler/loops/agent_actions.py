@@ -413,9 +413,15 @@ class Actions:
         ):
             # What never ran is no run: the `start` that asked for it stays to be honoured.
             await self._commit_claim(job, replace(claim, phase=ClaimPhase.STARTING))
-        job.state.killed = domain.phase is not DomainPhase.CRASHED
+        hung = bool(job.view.hung) and why == job.view.hung
+        if hung:
+            # While the store is silent nothing could be started again, and the guest may only be waiting for
+            # the same storage: it goes on.
+            await self._context.views.cache.read([keys.claim(job.name)])
+        job.state.killed = domain.phase is not DomainPhase.CRASHED and not hung
         if not job.state.killed:
-            job.state.ending = ("GuestPanicked", "the guest's kernel panicked")
+            panicked = ("GuestPanicked", "the guest's kernel panicked; it was ended")
+            job.state.ending = ("GuestHung", f"{why}; it was ended") if hung else panicked
         now = self._context.clock.monotonic()
         job.state.memory = replace(job.state.memory, destroyed=now)
         self._event(job, "Killing", why, EventType.WARNING)

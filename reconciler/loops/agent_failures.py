@@ -10,6 +10,7 @@ from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import status_key
 from reconciler.planning.backoff import delay
 from reconciler.planning.failures import counted, later
+from reconciler.planning.hangs import Watch
 from reconciler.planning.lifecycle import Memory
 from reconciler.resources import keys
 from reconciler.resources.domains import ExitReason, Gone
@@ -86,6 +87,7 @@ def note_exit(context: NodeContext, name: str, state: VmState, gone: Gone | None
     state.start_time = None
     state.killed = False
     ending, state.ending = state.ending, None
+    state.watch = Watch()
     state.memory = Memory(retry_at=state.memory.retry_at)
     if not wanted:
         state.failures = Failures()
@@ -93,7 +95,7 @@ def note_exit(context: NodeContext, name: str, state: VmState, gone: Gone | None
     if asked:
         return
     state.restarts += 1
-    if exit is ExitReason.SHUTDOWN and lived >= STABLE_AFTER:
+    if ending is None and exit is ExitReason.SHUTDOWN and lived >= STABLE_AFTER:
         return
     reason, what = _ENDS.get(exit, ("GuestExited", f"the guest ended by itself ({exit})"))
     if ending:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from reconciler.loops.pools import Pools
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer
+from reconciler.planning.hangs import Watch
 from reconciler.planning.lifecycle import Memory
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
@@ -87,6 +88,7 @@ class VmState:
     killed: bool = False
     ending: tuple[str, str] | None = None
     """Why a run that is being ended counts as a failure: reason and words."""
+    watch: Watch = field(default_factory=Watch)
     reset_id: str | None = None
     generation: int = 0
     written: VmNodeStatus | None = None

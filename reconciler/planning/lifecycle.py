@@ -121,6 +121,8 @@ class VmView:
     """The node that wrote the VM's status last."""
     given_up: bool = False
     """It failed here too often: while its back-off lasts, another node may have it."""
+    hung: str = ""
+    """Why its guest counts as hung; empty while it does not."""
     now: float
 
 
@@ -272,7 +274,7 @@ def _keep_running(view: VmView, domain: Observed, claim: Claim) -> Decision:
         phase = Phase.PAUSED if paused else Phase.RUNNING
         return Decision(step=Step.RESUME, phase=phase, message="resume asked for")
     if not paused:
-        return _wait(Phase.RUNNING)
+        return _destroy(Phase.FAILED, view.hung) if view.hung else _wait(Phase.RUNNING)
     if domain.pause_reason is PauseReason.IO_ERROR:
         if view.now >= view.memory.io_retry_at:
             return Decision(step=Step.RESUME, phase=Phase.PAUSED, message="trying again after an I/O error")

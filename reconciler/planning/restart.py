@@ -11,6 +11,7 @@ _AT_ONCE = frozenset(
     {
         "run_strategy",
         "priority",
+        "liveness",
         "termination_grace_period_seconds",
         "eviction_strategy",
         "node_selector",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from reconciler.resources.domains import (
+    AgentPing,
     ControllerEvent,
     Definition,
     Gone,
@@ -68,6 +69,17 @@ class Guest(Protocol):
 
     async def info(self, name: str, *, timeout: float) -> GuestInfo:
         """Addresses, agent and VNC address; what is not known is empty. ControllerUnavailable."""
+        ...
+
+
+@runtime_checkable
+class GuestPinger(Protocol):
+    """A Guest that can ask its agent whether it lives (`spec.liveness`). Others do without it."""
+
+    async def ping(self, name: str, *, timeout: float) -> AgentPing:
+        """Ask the agent of a running guest, which has `timeout` seconds to answer; the call may take three
+        times as long. Raises ControllerUnavailable, NotFound whenever silence would not be the guest's: the
+        hypervisor does not answer, the guest is paused, it has no channel for an agent."""
         ...
 
 

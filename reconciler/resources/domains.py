@@ -152,6 +152,15 @@ class GuestInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentPing:
+    """Whether a running guest's agent answered. `boot`: which boot of the guest, and which connection to it,
+    was asked: silence says nothing after it has changed."""
+
+    answered: bool
+    boot: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """What the hypervisor says of this node: whole CPUs, memory in bytes. `nvram_template`: the file that a
     guest's UEFI variables start as; empty without UEFI."""

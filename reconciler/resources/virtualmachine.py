@@ -147,6 +147,16 @@ class Boot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Liveness:
+    """Restart the guest when its agent, which has answered in this run, stops answering. Whole seconds."""
+
+    initial_delay_seconds: int = 0
+    period_seconds: int = 10
+    timeout_seconds: int = 5
+    failure_threshold: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Toleration:
     """Allows the VM on nodes with a taint of this key (and value, when given)."""
 
@@ -169,6 +179,7 @@ class VirtualMachineSpec:
     cloud_init: CloudInit | None = None
     boot: Boot | None = None
     guest_agent: bool = True
+    liveness: Liveness | None = None
     termination_grace_period_seconds: int = 60
     eviction_strategy: EvictionStrategy = EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE
     node_selector: Mapping[str, str] = field(default_factory=dict)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 
 from reconciler.ports.controller import ConsoleStream
-from reconciler.resources.domains import GuestInfo
-from reconciler.resources.errors import AlreadyExists, NotFound
+from reconciler.resources.domains import AgentPing, GuestInfo, PauseReason
+from reconciler.resources.errors import AlreadyExists, ControllerUnavailable, NotFound
 from reconciler.sim.dummy_guests import Life, address, console_text
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 
@@ -35,6 +35,22 @@ class DummyGuest:
         addresses = (address(guest),) if seen.agent_connected else ()
         vnc = f"127.0.0.1:{5900 + guest.number}"
         return GuestInfo(ip_addresses=addresses, agent_connected=seen.agent_connected, vnc=vnc)
+
+    async def ping(self, name: str, *, timeout: float) -> AgentPing:
+        """See GuestPinger."""
+        await self._hypervisor.gate("ping", timeout)
+        guest = self._hypervisor.get(name)
+        if guest is None or guest.life is not Life.ALIVE:
+            raise NotFound(f"there is no domain '{name}'")
+        if not guest.agent or guest.pause is not PauseReason.NONE:
+            raise ControllerUnavailable(f"'{name}' is paused, or has no channel for an agent")
+        alive = bool(guest.observed(self._hypervisor.now()).agent_connected)
+        hangs = self._hypervisor.faults.of(name).hangs_after
+        if hangs is not None and guest.booted is not None:
+            alive = alive and self._hypervisor.now() < guest.booted + hangs
+        if not alive:
+            await asyncio.sleep(timeout)
+        return AgentPing(answered=alive, boot=guest.incarnation)
 
 
 class DummyConsoleStream:

@@ -29,6 +29,7 @@ class GuestFaults:
     `start_failures`: so many creates are refused with `failure_reason` and `failure_message` (counted while
     the daemon lives). `vanish_after`: it ends as `vanish_exit`, this long after each resume.
     `refuses_shutdown`, `refuses_destroy`: it goes on running; destroy then gives up at its deadline.
+    `hangs_after`: its agent is silent from this long after its boot on.
     `boot_delay`: from resume to the guest agent; `shutdown_delay`: from the power button to the end.
     """
 
@@ -40,6 +41,7 @@ class GuestFaults:
     vanish_exit: ExitReason = ExitReason.CRASHED
     refuses_shutdown: bool = False
     refuses_destroy: bool = False
+    hangs_after: float | None = None
     boot_delay: float = 0.02
     shutdown_delay: float = 0.05
 

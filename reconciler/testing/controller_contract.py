@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ports.controller import Controller, Isolator
+from reconciler.ports.controller import Controller, GuestPinger, Isolator
 from reconciler.resources.domains import (
     AttachedDisk,
     DomainPhase,
@@ -442,6 +442,18 @@ class ControllerContract:
         info = await controller.guest.info(request.name, timeout=self.patience)
         assert info.ip_addresses == ()
         assert not info.agent_connected
+
+    async def test_a_paused_guest_is_never_said_to_be_silent(
+        self, controller: Controller, domains: Domains
+    ) -> None:
+        if not isinstance(controller.guest, GuestPinger):
+            return  # it cannot ask guests
+        request = self.request()
+        await domains.start(request)
+        with pytest.raises(ControllerUnavailable):
+            await controller.guest.ping(request.name, timeout=1.0)
+        with pytest.raises(NotFound):
+            await controller.guest.ping("contract-absent", timeout=1.0)
 
     async def test_the_node_has_cpus_and_memory(self, controller: Controller) -> None:
         if controller.host is None:

@@ -53,7 +53,7 @@ def test_a_killed_qemu_is_replaced_with_growing_patience_on_the_same_disk(node: 
         assert [client.split(":")[1] for client in status["claim"]["clients"]] == [str(pid)]
     node.until_printed("web", "vcl-guest: disk found", times=2)
     assert "disk found 0" not in node.console("web").partition("vcl-guest: disk found")[2][1:]
-    assert node.condition("web", "FailedOnNode")["reason"] == "GuestExited"
+    assert node.condition("web", "FailedOnNode")["reason"] == "QemuCrashed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -65,6 +66,40 @@ async def test_a_crashed_guest_comes_back_and_the_restart_is_counted(node: SimNo
     assert status is not None
     assert status.restarts == 1
     assert status.failures.count == 1
+
+
+LIVELY = {**SMALL, "liveness": {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 1}}
+HANGS = Faults(guests={"web": GuestFaults(hangs_after=2.5)})
+
+
+@pytest.mark.slow
+async def test_a_guest_whose_agent_falls_silent_is_restarted_and_remembered_as_hung(node: SimNode) -> None:
+    node.hypervisor.faults = HANGS
+    await node.apply("web", LIVELY)
+    await node.until(lambda: (node.status("web") or _Nothing).message.startswith("the guest hangs"))
+    node.hypervisor.faults = Faults()
+    await node.until(lambda: node.phase("web") == "Running")
+    status = node.status("web")
+    assert status is not None
+    assert (status.failures.reason, status.failures.count, status.restarts) == ("GuestHung", 1, 1)
+
+
+@pytest.mark.slow
+async def test_hangs_are_looked_for_only_when_asked_and_never_in_a_paused_guest_or_a_silent_hypervisor(
+    node: SimNode,
+) -> None:
+    for name, spec in {"web": SMALL, "paused": LIVELY, "unknown": LIVELY}.items():
+        await node.apply(name, spec)
+        await node.until(lambda name=name: node.phase(name) == "Running")
+    await node.intend("paused", Intent(paused=True))
+    await node.until(lambda: node.phase("paused") == "Paused")
+    silent = GuestFaults(hangs_after=0.0)
+    node.hypervisor.faults = Faults(guests={"web": silent, "paused": silent}, unavailable=("ping",))
+    await asyncio.sleep(3.0)
+    for name in ("web", "paused", "unknown"):
+        status = node.status(name)
+        assert status is not None
+        assert (status.restarts, status.failures.count) == (0, 0), name
 
 
 async def test_a_guest_that_refuses_to_stop_is_ended_after_its_grace_period(node: SimNode) -> None:

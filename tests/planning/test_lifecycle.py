@@ -413,3 +413,12 @@ def test_whatever_happens_no_invariant_breaks_and_it_comes_to_rest(seed: int) ->
         world.do(decision)
     assert world.domain is not None
     assert world.domain.phase is DomainPhase.RUNNING
+
+
+def test_a_hung_guest_is_ended_while_it_runs_and_left_alone_while_it_is_paused() -> None:
+    hung = "the guest hangs"
+    running = decide(view(claim=MINE, observed=domain(), hung=hung))
+    assert (running.step, running.message) == (Step.DESTROY, hung)
+    paused = domain(DomainPhase.PAUSED, pause_reason=PauseReason.USER)
+    assert decide(view(claim=MINE, observed=paused, hung=hung)).step is Step.WAIT
+    assert decide(view(claim=MINE, observed=None, hung=hung)).step is Step.WAIT

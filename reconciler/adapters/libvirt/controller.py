@@ -12,7 +12,7 @@ from reconciler.adapters.libvirt.console import LibvirtConsole
 from reconciler.adapters.libvirt.details import DetailsCache
 from reconciler.adapters.libvirt.domains import Reader
 from reconciler.adapters.libvirt.files import Files
-from reconciler.adapters.libvirt.guest import LibvirtGuest
+from reconciler.adapters.libvirt.guest import Boots, LibvirtGuest
 from reconciler.adapters.libvirt.hints import Ends, Hints
 from reconciler.adapters.libvirt.host import LibvirtHost
 from reconciler.adapters.libvirt.lifecycle import Lifecycle
@@ -60,6 +60,7 @@ class LibvirtController:
         files = Files(root=context.state_dir / "libvirt")
         self._hints = Hints()
         self._ends = Ends()
+        self._boots = Boots()
         self._cache = DetailsCache(processes)
         self._link = Link(parsed, watch=self._watch, changed=self._connection_changed)
         self._host = LibvirtHost(self._link, parsed, context.state_dir / "libvirt")
@@ -75,7 +76,7 @@ class LibvirtController:
             ends=self._ends,
             profile=self._host.profile,
         )
-        self.guest: Guest | None = LibvirtGuest(link=self._link)
+        self.guest: Guest | None = LibvirtGuest(link=self._link, boots=self._boots)
         self.console: Console | None = LibvirtConsole(link=self._link, files=files)
         self.host: Host | None = self._host
 
@@ -117,16 +118,20 @@ class LibvirtController:
             self._ends.started(uuid)
         elif event == libvirt.VIR_DOMAIN_EVENT_STOPPED:
             self._ends.ended(uuid, endings.from_event(detail))
+            self._boots.ended(uuid)
         self._hints.publish(ControllerEvent(name=domain.name(), what=_WORDS.get(event, "changed")))
 
     def _on_change(self, _connection: libvirt.virConnect, domain: libvirt.virDomain, *rest: Any) -> None:
         # Each kind of event has arguments of its own; what we gave at registration comes last.
         self._cache.forget(domain.UUIDString())
+        if rest[-1] == _CHANGES[libvirt.VIR_DOMAIN_EVENT_ID_REBOOT]:
+            self._boots.rebooted(domain.UUIDString())
         self._hints.publish(ControllerEvent(name=domain.name(), what=str(rest[-1])))
 
     def _connection_changed(self, connected: bool) -> None:
         self._cache.forget()
         if connected:
+            self._boots.reconnected()
             self._hints.publish(ControllerEvent(what="connected"))
         else:
             self._ends.forget_running()

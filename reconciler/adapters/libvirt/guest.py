@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import Any
 
 import libvirt
+import libvirt_qemu
 
 from reconciler.adapters.libvirt import failures
 from reconciler.adapters.libvirt.domains import by_name
 from reconciler.adapters.libvirt.link import Link
 from reconciler.domainxml.parse import DomainXmlInvalid
 from reconciler.domainxml.read import VncFacts, describe_xml
-from reconciler.resources.domains import GuestInfo
+from reconciler.resources.domains import AgentPing, GuestInfo
 from reconciler.resources.errors import ControllerUnavailable, NotFound
 
 _AGENT_SECONDS = 2
@@ -24,11 +26,33 @@ _SOURCES = (
 )
 
 
+class Boots:
+    """Counts what makes a guest's agent fall silent without a hang: its reboots, and lost connections."""
+
+    def __init__(self) -> None:
+        self._rebooted: Counter[str] = Counter()
+        self._connected = 0
+
+    def rebooted(self, uuid: str) -> None:
+        self._rebooted[uuid] += 1
+
+    def ended(self, uuid: str) -> None:
+        self._rebooted.pop(uuid, None)
+
+    def reconnected(self) -> None:
+        """libvirtd was away; if it was restarted, it looks for the agents anew."""
+        self._connected += 1
+
+    def of(self, uuid: str) -> str:
+        return f"{self._connected}.{self._rebooted[uuid]}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibvirtGuest:
     """The Guest port."""
 
     link: Link
+    boots: Boots = field(default_factory=Boots)
 
     async def info(self, name: str, *, timeout: float) -> GuestInfo:
         """See Guest. Addresses come from the agent, else from a DHCP lease, else from the ARP table.
@@ -45,6 +69,14 @@ class LibvirtGuest:
             what=f"set the clock of {name}",
         )
 
+    async def ping(self, name: str, *, timeout: float) -> AgentPing:
+        """See GuestPinger. libvirt first synchronises with the agent, which may take `timeout` as well."""
+        return await self.link.run(
+            lambda connection, _: _ping(connection, self.boots, name, max(1, int(timeout))),
+            timeout=3 * timeout + _AGENT_SECONDS,
+            what=f"ask the agent of {name}",
+        )
+
 
 def _set_clock(connection: libvirt.virConnect, name: str) -> None:
     domain = by_name(connection, name)
@@ -57,6 +89,26 @@ def _set_clock(connection: libvirt.virConnect, name: str) -> None:
         if not failures.is_answer(error):
             raise
         raise ControllerUnavailable(f"the guest {name} did not set its clock: {error}") from error
+
+
+def _ping(connection: libvirt.virConnect, boots: Boots, name: str, seconds: int) -> AgentPing:
+    domain = by_name(connection, name)
+    if domain is None or not domain.isActive():
+        raise NotFound(f"libvirt runs no domain called {name}")
+    run, boot = domain.ID(), boots.of(domain.UUIDString())
+    answered = True
+    try:
+        domain.agentSetResponseTimeout(seconds, 0)
+        libvirt_qemu.qemuAgentCommand(domain, '{"execute":"guest-ping"}', seconds, 0)
+    except libvirt.libvirtError as error:
+        # "due to an error": libvirtd itself could not connect to the agent's channel.
+        silent = error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+        if not silent or not failures.is_answer(error) or "due to an error" in failures.text(error):
+            raise
+        answered = False
+    if domain.ID() != run or domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+        raise ControllerUnavailable(f"{name} was paused or started anew while its agent was asked")
+    return AgentPing(answered=answered, boot=f"{run}.{boot}")
 
 
 def _info(connection: libvirt.virConnect, name: str) -> GuestInfo:
