@@ -80,6 +80,14 @@ class MeshConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchdogConfig:
+    """A hardware watchdog that resets this host when its lease stands still."""
+
+    device: str = "/dev/watchdog"
+    period_seconds: int = 30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityConfig:
     """What VMs may use when no controller reports it; default: the whole host."""
 
@@ -108,6 +116,7 @@ class Config:
     socket: SocketConfig = field(default_factory=SocketConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     mesh: MeshConfig | None = None
+    watchdog: WatchdogConfig | None = None
     timers: Mapping[str, float] = field(default_factory=dict)
     controllers: Mapping[str, Any] = field(default_factory=lambda: {"libvirt": {}})
     pools: Mapping[str, StoragePoolSpec] = field(default_factory=dict)

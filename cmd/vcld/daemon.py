@@ -7,8 +7,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
+from reconciler.adapters.fencing.watchdog import WatchdogFacts
 from reconciler.adapters.health import HealthProbe
 from reconciler.adapters.http_api import ApiServices, build_app, serve, waiting_app
 from reconciler.adapters.instance_lock import InstanceLock
@@ -42,9 +44,9 @@ from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
 from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import NodeHealth
-from reconciler.resources.records import SchemaRecord
+from reconciler.resources.records import SchemaRecord, Session
 from vcld.config import Config, StoreType
-from vcld.fencing import Fencers
+from vcld.fencing import Fencers, facts_of, keeper_of
 from vcld.homecoming import Homecoming, ShutOut
 from vcld.lobby import waiting_for_the_fence
 from vcld.parts import CLOCK, IDS, Outside, Way, entry, node_ports, open_store, version_info
@@ -66,6 +68,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._anew = asyncio.Event()
         self._homecoming = Homecoming(config)
+        self._watchdog = keeper_of(config, CLOCK)
         self._frozen = ""
         self._supervisor = Supervisor(CLOCK, IDS)
         self._node: Node | None = None
@@ -172,10 +175,13 @@ class Daemon:
         writer = Writer(outside.store, cache, IDS)
         probe = HealthProbe(self._config.state_path)
         directory = LocalManifestDirectory(self._config.manifests_path, node=entry(self._config).host.node)
-        fencers = Fencers(self._config, outside.store, self._pool_specs)
+        fencers = Fencers(self._config, outside.store, self._pool_specs, self._watchdog_of)
         shut_out = ShutOut(outside.addresses, fencers.listed, lambda: node.cache.healthy, self._anew.set)
         way = Way(
-            health=lambda: self._health(probe), begin_anew=self._anew.set, shut_out=lambda: shut_out.known
+            health=lambda: self._health(probe),
+            begin_anew=self._anew.set,
+            shut_out=lambda: shut_out.known,
+            armed=lambda: self._watchdog.armed() if self._watchdog is not None else None,
         )
         ports = node_ports(self._config, begun, outside, fencers, directory, way)
         node = self._node = assemble(ports, begun, cache, writer, lambda: self._frozen)
@@ -192,6 +198,8 @@ class Daemon:
             if fencers.clusters is not None and self._config.mesh is not None:
                 loops["fencers"] = fencers.clusters.run
                 loops["shut out"] = shut_out.run
+            if self._watchdog is not None and not self._frozen:
+                loops["watchdog"] = partial(self._watchdog.run, lambda: node.membership.renewed_at)
             services = self._services(node, logs, liveness)
             self._supervisor.start({**node.loops(), **loops})
             try:
@@ -224,6 +232,8 @@ class Daemon:
         try:
             await self._serve(services, ready)
         finally:
+            if self._watchdog is not None and not self._anew.is_set():
+                await self._watchdog.retire(node.clients.confirm)  # the copy of the store is still followed
             await self._supervisor.stop()
             if not self._anew.is_set():  # a session that is over has nothing to say
                 with contextlib.suppress(StoreError):
@@ -233,6 +243,13 @@ class Daemon:
             self._save_seen(node)
             await directory.close()
             await self._close_all(node)
+
+    def _watchdog_of(self, name: str) -> WatchdogFacts | None:
+        node = self._node
+        if node is None:
+            return None
+        age = next((sight.lease_age for sight in node.membership.sights() if sight.name == name), None)
+        return facts_of(node.views.record(keys.session(name), Session), age)
 
     def _pool_specs(self) -> Mapping[str, StoragePoolSpec]:
         return self._node.pools.specs() if self._node is not None else {}

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING
 
 from reconciler.adapters.fencing.agent import AgentFencer
 from reconciler.adapters.fencing.manual import ManualFencer
+from reconciler.adapters.fencing.watchdog import NoWatchdog, Watchdog, WatchdogFacts, WatchdogFencer
+from reconciler.loops.watchdog import WatchdogKeeper
+from reconciler.ports.clock import Clock
 from reconciler.ports.fencer import Fencer
 from reconciler.ports.store import Store
 from reconciler.resources import keys
 from reconciler.resources.errors import FenceFailed
 from reconciler.resources.fencing import ConfirmRecord
 from reconciler.resources.infrastructure import PoolType, StoragePoolSpec
-from reconciler.resources.records import load
+from reconciler.resources.records import Session, load
 from vcld.config import Config, StoreType
 
 if TYPE_CHECKING:
@@ -21,14 +24,22 @@ if TYPE_CHECKING:
 
 
 class Fencers:
-    """All of them. `pools()`: every pool's spec as this node knows it now."""
+    """All of them. `pools()`: every pool's spec as this node knows it now; `watchdogs`: see `facts_of`."""
 
     def __init__(
-        self, config: Config, store: Store, pools: Callable[[], Mapping[str, StoragePoolSpec]]
+        self,
+        config: Config,
+        store: Store,
+        pools: Callable[[], Mapping[str, StoragePoolSpec]],
+        watchdogs: Callable[[str], WatchdogFacts | None],
     ) -> None:
         self._pools = pools
         self._config = config
-        self._hosts: tuple[Fencer, ...] = (AgentFencer(), ManualFencer(lambda node: _confirm(store, node)))
+        self._hosts: tuple[Fencer, ...] = (
+            AgentFencer(),
+            WatchdogFencer(watchdogs),
+            ManualFencer(lambda node: _confirm(store, node)),
+        )
         self.clusters: CephClusters | None = self._clusters()
 
     def all(self) -> tuple[Fencer, ...]:
@@ -73,6 +84,31 @@ class Fencers:
             }
 
         return CephClusters(own, ways)
+
+
+def keeper_of(config: Config, clock: Clock) -> WatchdogKeeper | None:
+    """Of this host's own watchdog, when one is configured and there are others who could count on it."""
+    wanted = config.watchdog
+    if wanted is None or config.mesh is None:
+        return None
+
+    def arm() -> Watchdog:
+        try:
+            return Watchdog.open(wanted.device, wanted.period_seconds)
+        except NoWatchdog as error:
+            raise FenceFailed(str(error), cure="correct `watchdog` in vcld's configuration") from error
+
+    return WatchdogKeeper(arm, clock)
+
+
+def facts_of(session: Session | None, lease_age: float | None) -> WatchdogFacts | None:
+    """A node's watchdog, by its session and for how long this node has watched its lease stand still."""
+    if session is None or session.watchdog is None or lease_age is None:
+        return None
+    armed = session.watchdog
+    return WatchdogFacts(
+        identity=armed.identity, period=armed.period, boot_id=session.boot_id, lease_age=lease_age
+    )
 
 
 async def _confirm(store: Store, node: str) -> ConfirmRecord | None:

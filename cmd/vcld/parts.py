@@ -40,7 +40,7 @@ from reconciler.resources.fencing import canonical, client_host, is_client
 from reconciler.resources.infrastructure import DirectoryPool, PoolType, StoragePoolSpec
 from reconciler.resources.manifest import parse_manifest
 from reconciler.resources.membership import Member, NodeHealth
-from reconciler.resources.records import STORE_SCHEMA
+from reconciler.resources.records import STORE_SCHEMA, ArmedWatchdog
 from vcld.config import Config, MeshTls, StoreType
 from vcld.fencing import Fencers
 from vcld.stop_at import stop_at
@@ -80,6 +80,7 @@ class Way:
     health: Callable[[], NodeHealth]
     begin_anew: Callable[[], None]
     shut_out: Callable[[], bool]
+    armed: Callable[[], ArmedWatchdog | None]
 
 
 def host_identity(config: Config, clients: Iterable[str] = ()) -> HostIdentity:
@@ -147,6 +148,7 @@ def node_ports(
         health=way.health,
         begin_anew=way.begin_anew,
         shut_out=way.shut_out,
+        armed=way.armed,
         timers=load_timers(config.timers),
         reached=stop_at(os.environ),
     )

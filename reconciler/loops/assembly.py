@@ -51,7 +51,7 @@ from reconciler.resources.errors import StoreError
 from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.membership import NodeHealth
-from reconciler.resources.records import Epoch, EventType
+from reconciler.resources.records import ArmedWatchdog, Epoch, EventType
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class NodePorts:
     is ever fenced; they come and go with the pools. Without `osds` Ceph is never told that any are down.
     `ceph_pools()`: the fsid of each pool that is on Ceph; `ceph_clients()`: the addresses of all clients of
     Ceph that this process has had. `begin_anew` ends this run of the daemon, whose session a fence has ended,
-    and begins the next. `shut_out()`: the store's storage lets this host in no more.
+    and begins the next. `shut_out()`: the store's storage lets this host in no more. `armed()`: its watchdog.
     """
 
     entry: Entry
@@ -89,6 +89,7 @@ class NodePorts:
     osds: Osds | None = None
     ceph_pools: Callable[[], Mapping[str, str]] = dict
     ceph_clients: Callable[[], Iterable[str]] = tuple
+    armed: Callable[[], ArmedWatchdog | None] = lambda: None
     begin_anew: Callable[[], None] = lambda: None
     shut_out: Callable[[], bool] = lambda: False
     reached: Callable[[str], None] = lambda point: None
@@ -206,7 +207,7 @@ def assemble(
         membership=membership,
         elector=elector,
         rejoin=rejoin,
-        clients=OwnClients(views, writer, name, begun, ports.ceph_clients),
+        clients=OwnClients(views, writer, name, begun, ports.ceph_clients, ports.armed),
         isolation=isolation,
         schema=schema,
         osds=osds,

@@ -17,7 +17,7 @@ from reconciler.loops.writer import Writer
 from reconciler.resources import keys
 from reconciler.resources.errors import StoreError
 from reconciler.resources.fencing import canonical, client_host, is_client
-from reconciler.resources.records import Session, dump
+from reconciler.resources.records import ArmedWatchdog, Session, dump
 from reconciler.resources.transactions import Committed
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,16 @@ LOOK = 1.0
 
 
 class OwnClients:
-    """`run` for ever. `clients()`: addresses as Ceph knows them."""
+    """`run` for ever. `clients()`: addresses as Ceph knows them; `armed()`: this host's watchdog."""
 
     def __init__(
-        self, views: Views, writer: Writer, node: str, begun: Begun, clients: Callable[[], Iterable[str]]
+        self,
+        views: Views,
+        writer: Writer,
+        node: str,
+        begun: Begun,
+        clients: Callable[[], Iterable[str]],
+        armed: Callable[[], ArmedWatchdog | None] = lambda: None,
     ) -> None:
         self._views = views
         self._writer = writer
@@ -38,6 +44,7 @@ class OwnClients:
         self._session = begun.session
         self._revision = begun.session_revision
         self._clients = clients
+        self._armed = armed
 
     async def run(self) -> None:
         """Look every second."""
@@ -48,21 +55,29 @@ class OwnClients:
                 log.info("own clients: %s; trying again", error)
             await asyncio.sleep(LOOK)
 
-    async def step(self) -> None:
-        """Write what is missing. Raises StoreError."""
+    async def confirm(self) -> bool:
+        """Write all of it in any case; whether the store has taken it. Raises StoreError."""
+        return await self.step(anyhow=True)
+
+    async def step(self, *, anyhow: bool = False) -> bool:
+        """Write what is missing; whether the store has all of it. Raises StoreError.
+
+        Only with `anyhow` is that certain: a write whose answer was lost may land later, until another one
+        has bumped the record's revision (SAFETY rule 2)."""
         cache = self._views.cache
         known = self._views.record(self._key, Session)
         if known is None or known.session != self._session or cache.revision_of(self._key) < self._revision:
-            return
+            return False
         self._take(cache.revision_of(self._key))
-        wanted = complete(known, self._clients())
-        if wanted == known:
-            return
+        wanted = replace(complete(known, self._clients()), watchdog=self._armed())
+        if wanted == known and not anyhow:
+            return True
         result = await self._writer.commit(
             compares={self._key: self._revision}, puts={self._key: dump(wanted)}, wait=False
         )
         if isinstance(result, Committed):
             self._take(result.revision)
+        return isinstance(result, Committed)
 
     def _take(self, revision: int) -> None:
         """Only this run writes a record with its session: whatever revision that has is its own."""

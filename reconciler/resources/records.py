@@ -54,11 +54,20 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmedWatchdog:
+    """A node's hardware watchdog, armed in its session's boot: `period` in seconds."""
+
+    identity: str
+    period: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """`session` grows at every daemon start and with every fence intent (SAFETY rule 4).
 
     `addresses`: the IP addresses by which the host reaches shared storage; `clients`: the daemon's own
     clients of Ceph (10.77.0.1:0/544144402). Both are what a fencer closes out (SAFETY rule 10).
+    `watchdog`: is armed, and will be until this says otherwise.
     """
 
     session: int
@@ -67,6 +76,7 @@ class Session:
     started: str
     addresses: tuple[str, ...] = ()
     clients: tuple[str, ...] = ()
+    watchdog: ArmedWatchdog | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
