@@ -250,6 +250,7 @@ class SimCluster:
             fencers=(lambda: fencers) if fencers else None,
             osds=self._osds(ports),
             begin_anew=over.set,
+            shut_out=lambda: self.site is not None and not cache.healthy and self.site.shuts_out(ports.name),
             reached=lambda point: self._reached(ports.name, point),
         )
         writer = Writer(ports.store, cache, ports.ids)

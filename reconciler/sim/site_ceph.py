@@ -114,6 +114,11 @@ class SiteCeph:
         """Whether its requests are answered now."""
         return self.world.storage.reach(host) is Reach.OPEN
 
+    def shuts_out(self, host: str) -> bool:
+        """Whether the host can read in the blocklist that it is there as a whole."""
+        listed = self.blocklist.until(f"{self.world.node(host).address}:0/0") is not None
+        return listed and not self.blocklist.hang and self.world.storage.way(host) is Reach.OPEN
+
     def let_in(self, address: str) -> None:
         """A host takes its whole-host entry off the blocklist."""
         if self.blocklist.until(f"{address}:0/0") is not None:

@@ -50,9 +50,11 @@ class Forgetful(SiteFencer):
 class Site:
     """Three nodes, and one VM on r2 with its disk in Ceph."""
 
-    def __init__(self, world: World, fencer: Callable[[SiteCeph, str], Fencer]) -> None:
+    def __init__(
+        self, world: World, fencer: Callable[[SiteCeph, str], Fencer], *, coupled: bool = False
+    ) -> None:
         self.world = world
-        self.ceph = SiteCeph(world)
+        self.ceph = SiteCeph(world, coupled=coupled)
         self.cluster = SimCluster(
             world, NODES, parse, site=self.ceph, fencers=lambda ports: (self._fencer(fencer, ports),)
         )
@@ -109,6 +111,20 @@ def test_a_killed_guests_last_write_is_refused_when_its_link_heals() -> None:
         world.run_until(lambda: not site.ceph.blocklist.bars(f"{address}:0/1"), 60.0, "it is let in")
         assert site.audit is not None
         assert site.audit.writes > 10
+
+
+def test_a_host_that_is_shut_out_of_the_store_as_well_ends_its_guests() -> None:
+    with World(seed=3) as world:
+        site = Site(world, SiteFencer, coupled=True)
+        victim = site.owner()
+        site.vanish(victim)
+        assert site.failed_over_from(victim)
+        world.storage.heal(victim)
+        world.network.heal()
+        world.node(victim).resume()
+        world.run_until(lambda: not site.alive_on(victim), 60.0, "its zombie is ended")
+        world.run_for(2.0)
+        assert [qemu.refused for qemu in site.ceph.qemus if qemu.host == victim] == [1]
 
 
 @pytest.mark.parametrize("fencer", [Liar, Forgetful])
