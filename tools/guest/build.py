@@ -41,6 +41,7 @@ MODULES = [
     "virtio_balloon",
     "button",
     "evdev",
+    "pvpanic_mmio",
 ]
 """In the order in which they are loaded; what they depend on is put before them."""
 
