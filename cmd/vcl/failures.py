@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from reconciler.planning.failures import expired
 from reconciler.resources.kinds import Kind, info_for
 from vcl import output
 from vcl.client import Client
@@ -40,8 +41,10 @@ def show_failures(client: Client, names: Sequence[str], format: output.Format, *
 
 
 def _entries(item: Mapping[str, Any]) -> list[dict[str, Any]]:
-    name = item["metadata"]["name"]
-    return [{"vm": name, **failed} for failed in item["status"].get("failedOn") or []]
+    """Those that still count: a record outlives its meaning when its node is away."""
+    name, now = item["metadata"]["name"], datetime.now(UTC).isoformat()
+    found = (item.get("status") or {}).get("failedOn") or []
+    return [{"vm": name, **failed} for failed in found if not expired(str(failed.get("lastTime")), now)]
 
 
 def _row(entry: Mapping[str, Any], wide: bool) -> tuple[str, ...]:

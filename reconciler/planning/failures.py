@@ -53,7 +53,12 @@ def counted(before: Failures, reason: str, message: str, *, now: str, retry: str
 def in_force(record: FailureRecord, *, uid: str, generation: int, reset: str | None, now: str) -> bool:
     """Whether the record still says something about the VM as it is now."""
     same = record.uid == uid and record.generation == generation and record.reset == reset
-    return same and record.failures.count > 0 and _age(record.failures.last_time, now) <= FORGET_AFTER
+    return same and record.failures.count > 0 and not expired(record.failures.last_time, now)
+
+
+def expired(last_time: str, now: str) -> bool:
+    """Whether a failure of then says nothing any more (wall-clock times)."""
+    return _age(last_time, now) > FORGET_AFTER
 
 
 def in_words(failures: Failures) -> str:

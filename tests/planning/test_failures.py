@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.planning.desired import Desired, Wish
-from reconciler.planning.failures import ATTEMPTS, blame, counted, in_force, later
+from reconciler.planning.failures import ATTEMPTS, blame, counted, expired, in_force, later
 from reconciler.planning.master import VmRecords, plan_master
 from reconciler.planning.placement import FailedOn, NodeView
 from reconciler.resources.codec import decode
@@ -58,6 +58,12 @@ def test_what_is_not_the_nodes_fault_never_moves_a_vm() -> None:
 def test_failures_long_ago_do_not_count() -> None:
     again = counted(failed(2), "QemuCrashed", "died", now=later(NOW, 4000), retry=NOW)
     assert (again.count, again.given_up) == (1, False)
+
+
+def test_a_failure_expires_an_hour_after_it_happened_and_one_without_a_time_at_once() -> None:
+    assert not expired(NOW, later(NOW, 3600))
+    assert expired(NOW, later(NOW, 3601))
+    assert expired("None", NOW)
 
 
 def test_a_record_ends_with_its_vm_its_spec_a_retry_and_time() -> None:
