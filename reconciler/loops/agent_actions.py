@@ -402,15 +402,8 @@ class Actions:
     async def _destroy(self, job: Job, why: str) -> None:
         domain, claim = job.view.observed, job.view.claim
         assert isinstance(domain, Observed)
-        mine = claim is not None and claim.node == self._context.node
-        lost = job.view.lost  # then nothing can be committed, and the domain must go all the same
-        if (
-            claim is not None
-            and mine
-            and claim.phase is ClaimPhase.RUNNING
-            and never_ran(domain)
-            and not lost
-        ):
+        ours = claim is not None and claim.node == self._context.node and not job.view.lost
+        if claim is not None and ours and claim.phase is ClaimPhase.RUNNING and never_ran(domain):
             # What never ran is no run: the `start` that asked for it stays to be honoured.
             await self._commit_claim(job, replace(claim, phase=ClaimPhase.STARTING))
         hung = bool(job.view.hung) and why == job.view.hung
@@ -422,8 +415,7 @@ class Actions:
         if not job.state.killed:
             panicked = ("GuestPanicked", "the guest's kernel panicked; it was ended")
             job.state.ending = ("GuestHung", f"{why}; it was ended") if hung else panicked
-        now = self._context.clock.monotonic()
-        job.state.memory = replace(job.state.memory, destroyed=now)
+        job.state.memory = replace(job.state.memory, destroyed=self._context.clock.monotonic())
         self._event(job, "Killing", why, EventType.WARNING)
         await job.controller.destroy(job.name, uid=domain.uid, timeout=self._context.deadlines.act)
         job.state.memory = replace(job.state.memory, create_unknown=False)
