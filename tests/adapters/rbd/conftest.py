@@ -43,7 +43,7 @@ def pool(ceph: Any, admin: Any, request: pytest.FixtureRequest) -> RbdPool:
 
 @pytest.fixture
 def clusters() -> Clusters:
-    return Clusters(Limits(op=5, monitor=5))
+    return Clusters(Limits(op=15, monitor=15))
 
 
 @pytest.fixture
