@@ -1,5 +1,5 @@
-"""What manifests that are valid by themselves get wrong together: a shared image or MAC address, a reference
-to something that is not there.
+"""What manifests that are valid by themselves get wrong together: a shared image or MAC address, constraints
+that contradict each other, a reference to something that is not there.
 
 These never keep a file from being taken (the missing pool may come with the next file); they are shown as
 the object's condition. Checking runs on a thread, and only after something changed.
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.loops.views import Views
 from reconciler.planning.manifest_values import FileView, ObjectKey, Remark
 from reconciler.resources import keys
-from reconciler.resources.crosscheck import KnownObjects, cross_check
+from reconciler.resources.crosscheck import KnownObjects, examine
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import Document
 from reconciler.resources.problems import Problem, Severity, render
@@ -42,7 +42,7 @@ class CrossChecker:
         if state == self._checked:
             return False
         documents = [document for file in files for document in file.documents]
-        problems = await asyncio.to_thread(cross_check, documents, known)
+        problems = await asyncio.to_thread(_told_to_all, documents, known)
         before, self.remarks, self._checked = self.remarks, _by_object(problems, documents), state
         return before != self.remarks
 
@@ -58,9 +58,8 @@ class CrossChecker:
             for document in file.documents
             if (document.kind, document.name) not in replaced
         ]
-        problems = await asyncio.to_thread(cross_check, [*fresh, *others], self._known())
-        names = {document.file for document in fresh}
-        return tuple(problem for problem in problems if problem.file in names)
+        names = frozenset(document.file for document in fresh)
+        return await asyncio.to_thread(_told_to_some, [*fresh, *others], self._known(), names)
 
     def _known(self) -> KnownObjects:
         names = {kind: set(self._views.names(kind)) for kind in Kind}
@@ -71,7 +70,34 @@ class CrossChecker:
         names[Kind.NODE] |= {item.key.removeprefix(keys.MEMBERS) for item in members}
         for kind, builtin in self._builtin.names.items():
             names[kind] |= builtin
-        return replace(self._builtin, names={kind: frozenset(found) for kind, found in names.items()})
+        return replace(
+            self._builtin,
+            names={kind: frozenset(found) for kind, found in names.items()},
+            hosts={name: self._labels(name) for name in sorted(names[Kind.NODE])},
+        )
+
+    def _labels(self, node: str) -> Mapping[str, str]:
+        record = self._views.spec_record(Kind.NODE, node)
+        return record.metadata.labels if record is not None else {}
+
+
+def _told_to_all(documents: Sequence[Document], known: KnownObjects) -> tuple[Problem, ...]:
+    """Every problem, those of VMs that wait for a contradiction to end included."""
+    found = examine(documents, known)
+    waiting = (vm.problem(finding) for clash in found.clashes for vm, finding in clash.remarks())
+    return (*found.problems, *waiting)
+
+
+def _told_to_some(
+    documents: Sequence[Document], known: KnownObjects, files: frozenset[str]
+) -> tuple[Problem, ...]:
+    """The problems in these files. A VM is told of a contradiction only when no constraint among them is."""
+    found = examine(documents, known)
+    elsewhere = (clash for clash in found.clashes if not any(party.file in files for party in clash.parties))
+    waiting = [
+        vm.problem(finding) for clash in elsewhere for vm, finding in clash.remarks() if vm.file in files
+    ]
+    return (*(problem for problem in found.problems if problem.file in files), *waiting)
 
 
 def _by_object(problems: Iterable[Problem], documents: Iterable[Document]) -> Remarks:

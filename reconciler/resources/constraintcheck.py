@@ -1,82 +1,94 @@
-"""Finds Required constraints that cannot all be kept, whatever the nodes: a warning before anything waits.
+"""Contradictory constraints as findings in the documents that make them, each of which names the others.
 
-Only contradictions that show in the constraints themselves are looked for; what capacity or labels of nodes
-forbid, the placement says.
+Invariant: what no node can ever satisfy is an error in every constraint that takes part; what only follows
+from the nodes that there are now is a warning, since a node may come with the next file.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from reconciler.resources.codec import decode
+from reconciler.resources.contradictions import Contradiction, Guest, Hosts, Rule, contradictions
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import Document
-from reconciler.resources.placementconstraint import ConstraintType, Enforcement, PlacementConstraintSpec
-from reconciler.resources.problems import Finding, Severity
+from reconciler.resources.placementconstraint import PlacementConstraintSpec
+from reconciler.resources.problems import Finding, Path, Severity
+
+Found = tuple[Document, Finding]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rule:
-    """A Required constraint, and the names of the VMs that it selects."""
+class Clash:
+    """A contradiction. `parties`: the constraints and VMs (by their nodeSelector) that make it; `waiting`:
+    the VMs that cannot be placed because of it."""
 
-    document: Document
-    spec: PlacementConstraintSpec
-    vms: frozenset[str]
+    what: Contradiction
+    parties: tuple[Document, ...]
+    waiting: tuple[Document, ...]
 
-    @property
-    def nodes(self) -> frozenset[str] | None:
-        """The nodes it names; None when they are (also) selected by labels."""
-        selector = self.spec.nodes
-        labelled = selector.match_labels or selector.match_expressions
-        return None if labelled else frozenset(selector.names)
+    def findings(self) -> Iterator[Found]:
+        """For each party."""
+        severity = Severity.ERROR if self.what.certain else Severity.WARNING
+        for party in self.parties:
+            others = [other for other in self.parties if other is not party]
+            head = f"contradicts {_and(others)}" if others else "cannot be kept"
+            message = f"{head}: {self._words()}"
+            yield party, Finding(path=_place(party), message=message, severity=severity)
 
+    def _words(self) -> str:
+        return f"{self.what.why}; not all of these VMs can be placed: {self.what.cure}"
 
-def contradictions(documents: Iterable[Document]) -> Iterator[tuple[Document, Finding]]:
-    """Each pair of contradicting constraints, as a warning in both. The documents must be valid."""
-    everything = list(documents)
-    vms = [d for d in everything if d.kind is Kind.VIRTUAL_MACHINE]
-    rules: dict[ConstraintType, list[_Rule]] = defaultdict(list)
-    for document in everything:
-        if document.kind is Kind.PLACEMENT_CONSTRAINT:
-            rule = _rule(document, vms)
-            if rule.spec.enforcement is Enforcement.REQUIRED:
-                rules[rule.spec.type].append(rule)
-    for together in rules[ConstraintType.AFFINITY]:
-        for apart in rules[ConstraintType.ANTI_AFFINITY]:
-            both = sorted(together.vms & apart.vms)
-            if len(both) > 1:
-                yield from _warn(together, apart, f"{both[0]} and {both[1]} must share a node and must not")
-    yield from _node_contradictions(rules)
+    def remarks(self) -> Iterator[Found]:
+        """For each VM that waits, and is no party."""
+        for vm in self.waiting:
+            if vm not in self.parties:
+                message = f"cannot be placed because of {_and(self.parties)}: {self._words()}"
+                yield vm, Finding(path=("metadata", "name"), message=message, severity=Severity.WARNING)
 
 
-def _node_contradictions(
-    rules: dict[ConstraintType, list[_Rule]],
-) -> Iterator[tuple[Document, Finding]]:
-    on = [rule for rule in rules[ConstraintType.NODE_AFFINITY] if rule.nodes]
-    off = [rule for rule in rules[ConstraintType.NODE_ANTI_AFFINITY] if rule.nodes]
-    for one, other in combinations(on, 2):
-        if one.vms & other.vms and not (one.nodes or frozenset()) & (other.nodes or frozenset()):
-            yield from _warn(one, other, f"no node satisfies both for {min(one.vms & other.vms)}")
-    for one in on:
-        for other in off:
-            if one.vms & other.vms and (one.nodes or frozenset()) <= (other.nodes or frozenset()):
-                yield from _warn(one, other, f"no node satisfies both for {min(one.vms & other.vms)}")
-
-
-def _rule(document: Document, vms: Iterable[Document]) -> _Rule:
-    spec = decode(PlacementConstraintSpec, document.spec)
-    selected = frozenset(vm.name for vm in vms if spec.vms.matches(vm.name, vm.labels))
-    return _Rule(document=document, spec=spec, vms=selected)
-
-
-def _warn(one: _Rule, other: _Rule, why: str) -> Iterator[tuple[Document, Finding]]:
-    for rule, against in ((one, other), (other, one)):
-        where = f"{against.document.name!r} ({against.document.file}:{against.document.line})"
-        message = f"contradicts PlacementConstraint {where}: {why}; VMs will stay unscheduled"
-        yield (
-            rule.document,
-            Finding(path=("spec", "type"), message=message, severity=Severity.WARNING),
+def clashes(documents: Iterable[Document], hosts: Hosts | None) -> tuple[Clash, ...]:
+    """All contradictions between valid documents. `hosts`: the nodes besides those that the documents define,
+    with their labels; None when it is not known which there are."""
+    by_kind: dict[Kind, dict[str, Document]] = {kind: {} for kind in Kind}
+    for document in documents:
+        by_kind[document.kind].setdefault(document.name, document)
+    rules, vms = by_kind[Kind.PLACEMENT_CONSTRAINT], by_kind[Kind.VIRTUAL_MACHINE]
+    if not rules and not any(vm.spec.get("nodeSelector") for vm in vms.values()):
+        return ()
+    found = contradictions(
+        [Rule(name=d.name, spec=decode(PlacementConstraintSpec, d.spec)) for d in rules.values()],
+        [_guest(d) for d in vms.values()],
+        _all_hosts(by_kind[Kind.NODE].values(), hosts),
+    )
+    return tuple(
+        Clash(
+            what=each,
+            parties=(*(rules[name] for name in each.rules), *(vms[name] for name in each.selectors)),
+            waiting=tuple(vms[name] for name in each.vms),
         )
+        for each in found
+    )
+
+
+def _guest(document: Document) -> Guest:
+    selector = document.spec.get("nodeSelector")
+    pairs = selector.items() if isinstance(selector, Mapping) else ()
+    chosen = {str(key): str(value) for key, value in pairs}
+    return Guest(name=document.name, labels=document.labels, node_selector=chosen)
+
+
+def _all_hosts(nodes: Iterable[Document], hosts: Hosts | None) -> Hosts | None:
+    """Without other knowledge, the nodes that have manifests are taken for all that there are."""
+    written = {node.name: node.labels for node in nodes}
+    return {**(hosts or {}), **written} or None
+
+
+def _place(document: Document) -> Path:
+    return ("spec", "type") if document.kind is Kind.PLACEMENT_CONSTRAINT else ("spec", "nodeSelector")
+
+
+def _and(documents: Sequence[Document]) -> str:
+    words = [f"{d.kind} {d.name!r} ({d.file}:{d.line})" for d in documents]
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)

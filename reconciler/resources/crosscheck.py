@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.resources.constraintcheck import contradictions
+from reconciler.resources.constraintcheck import Clash, clashes
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import Document
 from reconciler.resources.problems import Finding, Path, Problem, Severity, in_order
@@ -23,11 +23,13 @@ from reconciler.resources.suggest import hint
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownObjects:
     """What exists apart from the documents that are checked. A kind that is not in `names` is not known, and
-    references to it are not checked; nor are controllers when `controllers` is None."""
+    references to it are not checked; nor are controllers when `controllers` is None. `hosts`: the labels of
+    every node; None when it is not known which there are, and those count that have a manifest."""
 
     names: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
     controllers: frozenset[str] | None = None
     default_pool: str = "default"
+    hosts: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,22 @@ class _Use:
     shared: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """`problems`: sorted by position; `clashes`: constraints that contradict each other, which are among them
+    as far as they are in constraints."""
+
+    problems: tuple[Problem, ...]
+    clashes: tuple[Clash, ...]
+
+
 def cross_check(documents: Sequence[Document], known: KnownObjects) -> tuple[Problem, ...]:
-    """What is wrong between the documents, and what they refer to in vain; sorted by position.
+    """What is wrong between the documents, and what they refer to in vain; sorted by position."""
+    return examine(documents, known).problems
+
+
+def examine(documents: Sequence[Document], known: KnownObjects) -> Examined:
+    """As `cross_check`, with the contradictions.
 
     Documents that are not valid count only as definitions of their objects; and of an object that is defined
     twice the first counts, so that two copies are one problem, and not one for each of their disks.
@@ -54,8 +70,9 @@ def cross_check(documents: Sequence[Document], known: KnownObjects) -> tuple[Pro
     for document in valid:
         for finding in _references(document, names, known.controllers, pool):
             problems.append(document.problem(finding))
-    problems += [document.problem(finding) for document, finding in contradictions(valid)]
-    return in_order(problems)
+    found = clashes(valid, known.hosts)
+    problems += [document.problem(finding) for clash in found for document, finding in clash.findings()]
+    return Examined(problems=in_order(problems), clashes=found)
 
 
 def _default_pool(documents: Iterable[Document], known: KnownObjects) -> str:
