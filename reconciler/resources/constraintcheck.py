@@ -80,9 +80,8 @@ def _guest(document: Document) -> Guest:
 
 
 def _all_hosts(nodes: Iterable[Document], hosts: Hosts | None) -> Hosts | None:
-    """Without other knowledge, the nodes that have manifests are taken for all that there are."""
-    written = {node.name: node.labels for node in nodes}
-    return {**(hosts or {}), **written} or None
+    """Nodes need no manifest, so that those which have one say nothing of which others there are."""
+    return None if hosts is None else {**hosts, **{node.name: node.labels for node in nodes}}
 
 
 def _place(document: Document) -> Path:

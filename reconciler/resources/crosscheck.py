@@ -24,7 +24,7 @@ from reconciler.resources.suggest import hint
 class KnownObjects:
     """What exists apart from the documents that are checked. A kind that is not in `names` is not known, and
     references to it are not checked; nor are controllers when `controllers` is None. `hosts`: the labels of
-    every node; None when it is not known which there are, and those count that have a manifest."""
+    every node; None when it is not known which there are."""
 
     names: Mapping[Kind, frozenset[str]] = field(default_factory=dict)
     controllers: frozenset[str] | None = None
