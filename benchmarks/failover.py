@@ -197,8 +197,7 @@ def one(lab: Any, home: str, plugs: Path, case: Case, *, last: bool) -> Run:
     time.sleep(5.0 + random.random())
     others = [name for name in lab.nodes if name != home]
     for name in others:
-        for log in consoles(lab, name):
-            log.unlink()
+        lab.nodes[name].console_log(VM).unlink(missing_ok=True)
     if why := lab.storage.objection([home]):
         sys.exit(f"error: {why}")
     before = {each["metadata"]["name"] for each in failovers(lab, others[0])}
@@ -261,12 +260,8 @@ def steps(record: dict[str, Any]) -> dict[str, float]:
     return {step: round(after, 2) for step, after in marks if after is not None}
 
 
-def consoles(lab: Any, name: str) -> list[Path]:
-    return sorted((lab.nodes[name].host.files / "var/lib/vcl").rglob(f"console/{VM}.log"))
-
-
 def printed(lab: Any, names: Iterable[str]) -> list[str]:
-    return [log.read_text(errors="replace") for name in names for log in consoles(lab, name)]
+    return [lab.nodes[name].console(VM) for name in names]
 
 
 def wait(holds: Callable[[], object], what: str, seconds: float = 180.0) -> None:

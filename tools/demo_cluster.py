@@ -142,8 +142,7 @@ def _boot(lab: Any, steps: Steps) -> None:
 
     def booted() -> bool:
         nonlocal said
-        logs = [path for node in lab.nodes.values() for path in node.host.files.rglob(f"console/{SHOWN}.log")]
-        texts = [path.read_bytes().replace(b"\r", b"") for path in logs]
+        texts = [node.console(SHOWN).replace("\r", "").encode() for node in lab.nodes.values()]
         said = next((found[0].decode() for text in texts if (found := SAID.search(text))), "")
         return bool(said)
 

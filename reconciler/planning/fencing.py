@@ -9,8 +9,8 @@ Invariants (SAFETY rules 4, 8, 10-15):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from reconciler.planning.fencing_proofs import (
@@ -210,7 +210,7 @@ def _proceed(facts: FenceFacts, record: FenceRecord) -> NextStep:
             return Settle(fencer=ceph.id, fsid=ceph.fsid, order=order)
         elif not proof.unlocked:
             images = tuple(sorted(images_on(ceph.fsid, facts.claims.values(), facts.pools)))
-            return BreakLocks(fencer=ceph.id, fsid=ceph.fsid, order=_with_images(order, images))
+            return BreakLocks(fencer=ceph.id, fsid=ceph.fsid, order=replace(order, images=images))
     if _settled(facts, record) and facts.session is not None and facts.session.boot_id in facts.alive:
         # To cut it off now would cut off a node that has ended everything, perhaps the very master.
         return Wait(reasons=(f"{record.node} is back, and empties its claims itself", *reasons))
@@ -286,19 +286,6 @@ def _resting(record: FenceRecord, fencer: FencerInfo) -> str:
     if not attempt.failures:
         return f"{fencer.id}: looked at again soon"
     return f"{fencer.id}: failed {attempt.failures} times, tried again soon: {attempt.error}"
-
-
-def _with_images(order: FenceOrder, images: Iterable[str]) -> FenceOrder:
-    return FenceOrder(
-        id=order.id,
-        node=order.node,
-        incident=order.incident,
-        boot_id=order.boot_id,
-        addresses=order.addresses,
-        clients=order.clients,
-        images=tuple(images),
-        settings=order.settings,
-    )
 
 
 def _return(facts: FenceFacts, record: FenceRecord) -> NextStep:

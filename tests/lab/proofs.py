@@ -158,8 +158,7 @@ class Proofs:
         """All of it, on whichever node, as its consoles tell, in order."""
         told = []
         for node in self.nodes.values():
-            for path in node.host.files.rglob(f"console/{vm}.log"):
-                told += _boots(node.name, path.read_text(errors="replace"))
+            told += _boots(node.name, node.console(vm))
         return sorted(told, key=lambda boot: (boot.number, boot.id))
 
     def last(self, vm: str) -> Boot:

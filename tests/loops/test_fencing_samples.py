@@ -8,21 +8,9 @@ from reconciler.loops.fencing_samples import fencing_samples
 from reconciler.planning.failover import begun
 from reconciler.planning.fencing_record import Stamp, note
 from reconciler.resources import keys
-from reconciler.resources.fencing import FenceCause, FenceRecord, StepName
+from reconciler.resources.fencing import StepName
 from reconciler.sim.desk import Desk
-
-RECORD = FenceRecord(
-    id="id-1",
-    node="r3",
-    incident="r3-12",
-    cause=FenceCause.SILENT,
-    reason="silent",
-    epoch=1,
-    session=12,
-    boot_id="boot-a",
-    machine_id="m",
-    began="2026-01-31T12:00:04Z",
-)
+from reconciler.testing.fence_records import SILENT_R3 as RECORD
 
 
 def samples(desk: Desk) -> dict[str, float]:

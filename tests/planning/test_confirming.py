@@ -9,22 +9,11 @@ import pytest
 from reconciler.planning.confirming import Witness, Word, refusal
 from reconciler.planning.liveness import Sight
 from reconciler.planning.timers import Timers
-from reconciler.resources.fencing import FenceCause, FenceRecord
+from reconciler.resources.fencing import FenceRecord
 from reconciler.resources.membership import Heartbeat, NodeLease
 from reconciler.resources.records import Session
+from reconciler.testing.fence_records import SILENT_R3 as RECORD
 
-RECORD = FenceRecord(
-    id="id-1",
-    node="r3",
-    incident="r3-12",
-    cause=FenceCause.SILENT,
-    reason="silent",
-    epoch=1,
-    session=12,
-    boot_id="boot-a",
-    machine_id="m",
-    began="2026-01-31T12:00:04Z",
-)
 WORD = Word(node="r3", incident="r3-12", boot_id="boot-a")
 SESSION = Session(session=12, boot_id="boot-a", machine_id="m", started="")
 LEASE = NodeLease(node="r3", boot_id="boot-a", session=11, renewals=7)

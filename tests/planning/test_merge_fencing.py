@@ -10,25 +10,14 @@ import pytest
 from reconciler.planning.merge import dependents, merged_object
 from reconciler.planning.tables import COLUMNS, Surroundings, row
 from reconciler.resources import keys
-from reconciler.resources.fencing import Attempt, FenceCause, FenceRecord, ReturnRecord
+from reconciler.resources.fencing import Attempt, ReturnRecord
 from reconciler.resources.kinds import Kind
 from reconciler.resources.membership import Member
 from reconciler.resources.records import Session, dump
 from reconciler.resources.transactions import KeyValue
 from reconciler.sim.desk import running, vm_record
+from reconciler.testing.fence_records import SILENT_R3 as RECORD
 
-RECORD = FenceRecord(
-    id="id-1",
-    node="r3",
-    incident="r3-12",
-    cause=FenceCause.SILENT,
-    reason="silent",
-    epoch=1,
-    session=12,
-    boot_id="boot-a",
-    machine_id="m",
-    began="2026-01-31T12:00:04Z",
-)
 WAITS = replace(
     RECORD,
     missing=("web: waiting for a proof that r3 is cut off from the storage pool shared",),

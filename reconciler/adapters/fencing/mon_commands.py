@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import rados
 
-from reconciler.adapters.rados.connecting import IMPATIENCE
+from reconciler.adapters.rados.answers import values
+from reconciler.adapters.rados.connecting import connect
 from reconciler.resources.errors import FenceFailed
 
 T = TypeVar("T")
@@ -110,11 +111,10 @@ class MonCommands:
     def _take(self) -> _Connection:
         with self._connecting:
             if self._connection is None:
-                cluster = rados.Rados(conffile=self._conf, name=f"client.{self.user}")
-                limits = ("rados_mon_op_timeout", "rados_osd_op_timeout", "client_mount_timeout")
-                for name, value in {**dict.fromkeys(limits, self._answer), **IMPATIENCE, **_BREAK}.items():
-                    cluster.conf_set(name, str(value))
-                cluster.connect()
+                limit = self._answer
+                cluster = connect(
+                    self._conf, self.user, op_timeout=limit, connect_timeout=limit, settings=_BREAK
+                )
                 self.addresses = (*self.addresses, cluster.get_addrs())
                 self._connection = _Connection(cluster)
             with self._counting:
@@ -180,10 +180,10 @@ class MonCommands:
 
 
 def _first(output: bytes) -> Any:
-    """The first JSON value: some releases append a second one (ranges, to `osd blocklist ls`)."""
-    text = output.decode("utf-8", "replace").strip()
+    """The first JSON value; None of an empty answer."""
+    text = output.decode("utf-8", "replace")
     try:
-        return json.JSONDecoder().raw_decode(text)[0] if text else None
+        return next(values(text), None)
     except ValueError as error:
         raise FenceFailed(f"Ceph's monitors answered what cannot be read: {text[:200]!r}") from error
 

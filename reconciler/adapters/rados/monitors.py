@@ -15,6 +15,7 @@ from typing import Any
 
 import rados
 
+from reconciler.adapters.rados.connecting import connect
 from reconciler.adapters.rados.errors import cannot_connect, translate
 from reconciler.resources.errors import StoreUnavailable
 
@@ -78,10 +79,7 @@ class Monitors:
                 cure="copy it from a host of the Ceph cluster, or name another one",
             )
         try:
-            cluster = rados.Rados(conffile=conf, name=f"client.{user}")
-            for name in ("rados_mon_op_timeout", "rados_osd_op_timeout", "client_mount_timeout"):
-                cluster.conf_set(name, str(timeout))
-            cluster.connect()
+            cluster = connect(str(conf), user, op_timeout=timeout, connect_timeout=timeout)
         except (rados.PermissionError, rados.PermissionDeniedError, rados.ObjectNotFound) as error:
             found = cannot_connect(error, conf, user)
             raise AccessDenied(found.message, cure=found.cure) from error

@@ -18,6 +18,7 @@ from typing import Any
 import rados
 import rbd
 
+from reconciler.adapters.rados.answers import values
 from reconciler.adapters.rados.connecting import FENCE_SECONDS, connect
 from reconciler.adapters.rbd.errors import LOST, cannot_connect, number
 from reconciler.resources.errors import PoolUnavailable
@@ -82,7 +83,7 @@ class Cluster:
             code, answer, complaint = handle.mon_command(question, b"")
             if code:
                 raise rados.OSError(f"{words.get('prefix')}: {complaint}", errno=abs(code))
-        return list(_values(answer.decode()))
+        return list(values(answer.decode()))
 
     def fsid(self) -> str:
         """The cluster's identity."""
@@ -187,17 +188,6 @@ class Clusters:
             del self._made[key]
             self._gone = (*self._gone, *cluster.addresses)
             cluster.close()
-
-
-def _values(text: str) -> Iterator[Any]:
-    """All JSON values in a row: `osd blocklist ls` prints two lists (addresses, then ranges)."""
-    decoder, position = json.JSONDecoder(), 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        value, position = decoder.raw_decode(text, position)
-        yield value
 
 
 def _address(monitor: Any) -> str:

@@ -177,7 +177,7 @@ class Images:
         with self._answers(image), self.context() as context:
             with rbd.Image(context, image, read_only=True) as opened:
                 self.refuse_writers(image, opened)
-                clones = sorted(child["image"] for child in opened.list_children2() if not child["trash"])
+                clones = _clones(opened)
             if clones:
                 raise ImageInUse(
                     f"the image '{image}' is the template of {', '.join(clones)}", cure="delete those first"
@@ -295,6 +295,14 @@ def _parent(opened: Any) -> str | None:
         return None
     name = RbdName(pool=spec["pool_name"], namespace=spec["pool_namespace"], image=spec["image_name"])
     return name.path
+
+
+def _clones(opened: Any) -> list[str]:
+    """The names of the images built on it. Without a snapshot there is none: Ceph would look into every pool,
+    and wait for one that is not well."""
+    if not any(True for _ in opened.list_snaps()):
+        return []
+    return sorted(child["image"] for child in opened.list_children2() if not child["trash"])
 
 
 def _unchanged_since(opened: Any, size: int) -> str | None:

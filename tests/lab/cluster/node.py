@@ -205,6 +205,15 @@ class Node:
         mark = f"guest={name},"
         return [each.pid for each in self.host.members() if any(w.startswith(mark) for w in each.words())]
 
+    def console(self, vm: str) -> str:
+        """All that the VM has printed on this node; empty when it never ran here."""
+        path = self.console_log(vm)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def console_log(self, vm: str) -> Path:
+        """Where QEMU writes it."""
+        return self.host.files / "var/lib/vcl/libvirt/libvirt/console" / f"{vm}.log"
+
     def save(self, name: str, text: str) -> Path:
         """Put a file into the manifest directory as an editor does: beside, then renamed."""
         path, fresh = self.manifests / name, self.manifests / f".{name}.tmp"
