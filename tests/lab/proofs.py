@@ -32,7 +32,7 @@ apiVersion: vcl/v1
 kind: VirtualMachine
 metadata: {{name: {name}}}
 spec:
-  cpu: {{cores: 1}}
+  cpu: {{cores: 1, model: qemu64}}
   memory: 128Mi
   terminationGracePeriodSeconds: 0
   boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: console=ttyS0 quiet vcl.name={name}}}
