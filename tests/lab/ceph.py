@@ -83,6 +83,7 @@ mon data avail warn = 2
 
 [mon]
 mon data = {dir}/$name
+paxos propose interval = 0.25
 
 [mgr]
 mgr data = {dir}/$name

@@ -32,6 +32,7 @@ SETTINGS = {
     "osd_heartbeat_interval": "osd.0",
     "mon_lease": "mon.a",
     "mon_election_timeout": "mon.a",
+    "paxos_propose_interval": "mon.a",
     "mon_client_ping_interval": "osd.0",
     "mon_client_ping_timeout": "osd.0",
     "auth_allow_insecure_global_id_reclaim": "mon.a",

@@ -32,6 +32,7 @@ osd heartbeat grace = 8
 osd heartbeat interval = 2
 mon lease = 2
 mon election timeout = 2
+paxos propose interval = 0.25
 mon client ping interval = 2
 mon client ping timeout = 4
 """
