@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/failover.py [--runs 20] [--case separate ...] [--victim worker|master|both]
                                             [--json FILE] [--fresh]
 
-Power cut of the VM's host until the guest prints its first line on another one, its boot included: some 2.4 s,
+Power cut of the VM's host until the guest prints its first line on another one, with its boot: some 2.4 s,
 emulated, with QEMU's plain CPU (`maximum`, which vcl takes under emulation by itself, needs 0.9 s more).
 Default timers but masterSettle, which plays no part in it. Cases:
 
