@@ -39,9 +39,10 @@ class Place:
 
 
 def submit(
-    client: Client, inputs: Sequence[Input], *, dry_run: bool, place: Place | None = None
+    client: Client, inputs: Sequence[Input], *, dry_run: bool, place: Place | None = None, index: str = ""
 ) -> Submission:
-    """Send the inputs' exact bytes; `place` is where to when there is one input, else the daemon chooses."""
+    """Send the inputs' exact bytes; `place` is where to when there is one input, else the daemon chooses.
+    With the `index` of a plan nothing is done when that plan does not hold any more."""
     where = {"path": place.path, "expect": place.expect} if place else {"path": None}
     files: list[dict[str, Any]] = []
     errors: list[VclError] = []
@@ -51,8 +52,11 @@ def submit(
         except InvalidInput as error:
             errors.append(error)
     report: Report = {"results": [], "problems": []}
-    for batch in _batches(files):
-        answer = client.post("manifests", {"files": batch, "dryRun": dry_run}, at_least=APPLY_SECONDS)
+    batches = [files] if index else _batches(files)
+    planned = {"index": index} if index else {}
+    for batch in batches:
+        body = {"files": batch, "dryRun": dry_run, **planned}
+        answer = client.post("manifests", body, at_least=APPLY_SECONDS)
         report["results"] += results(answer)
         report["problems"] += problems(answer)
     return Submission(report=report, errors=tuple(errors))

@@ -41,6 +41,19 @@ def _placement(sheet: Sheet, facts: Facts, status: Mapping[str, Any]) -> None:
         sheet.field("Claim", f"{claim['node']}, {claim.get('phase', '')}".rstrip(", "))
         sheet.optional("Claimed", moment(claim.get("claimed"), facts.at))
     sheet.end()
+    _rejections(sheet, status)
+
+
+def _rejections(sheet: Sheet, status: Mapping[str, Any]) -> None:
+    """Each node and why the VM is not there, when it has no place."""
+    told = (c for c in status.get("conditions") or [] if c.get("type") == "Placed")
+    placed: Mapping[str, Any] = next(told, {})
+    if placed.get("status") != "False" or not placed.get("message"):
+        return
+    from reconciler.planning.reasons import by_node
+
+    rows = [(each.node or "<all>", each.reason) for each in by_node(str(placed["message"]))]
+    sheet.table("Why it has no place", ("Node", "Reason"), rows)
 
 
 def _guest(sheet: Sheet, facts: Facts, spec: Mapping[str, Any], status: Mapping[str, Any]) -> None:

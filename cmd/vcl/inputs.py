@@ -45,6 +45,12 @@ class Inputs:
     files: tuple[Input, ...]
     errors: tuple[VclError, ...]
 
+    def all(self) -> tuple[Input, ...]:
+        """The files, for who needs every one. Raises the first error."""
+        for error in self.errors:
+            raise error
+        return self.files
+
 
 def read_inputs(names: Sequence[str], *, recursive: bool = False) -> Inputs:
     """Read every file; a directory gives its manifests, sorted. UsageError when there is nothing to read."""
@@ -72,11 +78,8 @@ def targets_of_files(names: Sequence[str], *, recursive: bool = False) -> tuple[
     """The objects that files define, also those of files with mistakes. Raises the first error of reading."""
     from vcl.manifests import identities
 
-    inputs = read_inputs(names, recursive=recursive)
-    for error in inputs.errors:
-        raise error
     found: dict[KindInfo, list[str]] = {}
-    for info, name in identities(inputs.files):
+    for info, name in identities(read_inputs(names, recursive=recursive).all()):
         names_of = found.setdefault(info, [])
         if name not in names_of:
             names_of.append(name)

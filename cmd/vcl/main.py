@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    failed = 2 if argv[:1] == ["diff"] else 1  # diff's 1 means that there are differences
+    failed = 2 if argv[:1] in (["diff"], ["plan"]) else 1  # their 1 means that there are differences
     try:
         session, rest = split_globals(argv)
         rest = as_flags(as_verb(rest))

@@ -49,19 +49,20 @@ class Checked:
 def check(inputs: Iterable[Input]) -> Checked:
     """Read and check the files by themselves and against each other. What they refer to is not looked for:
     it may be in the cluster, which is not asked."""
-    files = _read(inputs)
+    files = read_files(inputs)
     together = cross_check([document for file in files for document in file.documents], KnownObjects())
     return Checked(files=files, problems=in_order((*together, *(p for file in files for p in file.problems))))
 
 
 def identities(inputs: Iterable[Input]) -> Iterator[tuple[KindInfo, str]]:
     """(kind, name) of every object that the files define, valid or not."""
-    for file in _read(inputs):
+    for file in read_files(inputs):
         for document in file.documents:
             yield info_for(document.kind), document.name
 
 
-def _read(inputs: Iterable[Input]) -> tuple[ParsedFile, ...]:
+def read_files(inputs: Iterable[Input]) -> tuple[ParsedFile, ...]:
+    """Each input as the daemon would read it, with its problems."""
     schemas = load_schemas()
     return tuple(parse_manifest(item.name, item.data, schemas) for item in inputs)
 

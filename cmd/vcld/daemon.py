@@ -19,7 +19,7 @@ from reconciler.adapters.log_handler import ClusterLogHandler
 from reconciler.adapters.manifest_directory import LocalManifestDirectory
 from reconciler.adapters.seen_file import SeenFile
 from reconciler.loops.apply import Manifests
-from reconciler.loops.assembly import Node, assemble
+from reconciler.loops.assembly import Node, absence, assemble
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.cluster_status import fencing_of, samples_of, view_of
@@ -30,6 +30,7 @@ from reconciler.loops.liveness import Liveness
 from reconciler.loops.members import Members
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
+from reconciler.loops.plans import Plans
 from reconciler.loops.session import begin, patiently
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
@@ -329,9 +330,11 @@ class Daemon:
             line = liveness.line(name)
             return Standing(line.standing) if line is not None else None
 
+        manifests = Manifests(node.manifests)
+        absent = partial(absence, node.ports, node.membership)
         return ApiServices(
             objects=objects,
-            manifests=Manifests(node.manifests),
+            manifests=manifests,
             intents=Intents(node.views, node.writer, CLOCK, IDS),
             events=EventLog(node.cache),
             console_for=console_for,
@@ -347,6 +350,7 @@ class Daemon:
             confirmations=_confirmations(node),
             logs=logs,
             disks=node.locks,
+            plans=Plans(node.views, CLOCK, node.manifests.reader, manifests, absent),
         )
 
     @staticmethod

@@ -356,6 +356,20 @@ def _manifests(ports: NodePorts, views: Views, writer: Writer, events: EventReco
     )
 
 
+def standings(ports: NodePorts, membership: Membership) -> Mapping[str, Standing]:
+    """Every member, as this node hears it."""
+    me = ports.entry.host.node
+    return {sight.name: judge(me, sight, ports.timers).standing for sight in membership.sights()}
+
+
+def absence(ports: NodePorts, membership: Membership, node: str) -> str:
+    """Why a node takes no work because of what is heard of it, or nothing."""
+    standing = standings(ports, membership).get(node)
+    if standing is None:
+        return "is not a member of the cluster"
+    return "" if standing is Standing.READY else f"is {standing.value.lower()}"
+
+
 async def _run_master(
     ports: NodePorts,
     views: Views,
@@ -367,17 +381,6 @@ async def _run_master(
     epoch: Epoch,
 ) -> None:
     """The master's work while `epoch` is held: placing, and raising the schema after an upgrade."""
-
-    def standings() -> Mapping[str, Standing]:
-        me = ports.entry.host.node
-        return {sight.name: judge(me, sight, ports.timers).standing for sight in membership.sights()}
-
-    def absent(node: str) -> str:
-        standing = standings().get(node)
-        if standing is None:
-            return "is not a member of the cluster"
-        return "" if standing is Standing.READY else f"is {standing.value.lower()}"
-
     master = Master(
         MasterContext(
             node=ports.entry.host.node,
@@ -386,15 +389,15 @@ async def _run_master(
             views=views,
             writer=writer,
             event=events.record,
-            absent=absent,
+            absent=lambda node: absence(ports, membership, node),
         )
     )
 
     async def watch() -> None:
-        before = standings()
+        before = standings(ports, membership)
         while True:
             await asyncio.sleep(ports.timers.mesh_heartbeat)
-            now = standings()
+            now = standings(ports, membership)
             if now != before:
                 master.look_again()
             before = now

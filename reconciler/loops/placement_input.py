@@ -3,7 +3,8 @@ how the VMs are placed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
@@ -15,7 +16,7 @@ from reconciler.planning.placement import FailedOn, NodeView
 from reconciler.resources import keys
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import VolumeRecord
+from reconciler.resources.records import SpecRecord, VolumeRecord
 from reconciler.resources.status import NodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -25,6 +26,20 @@ def read_vm(views: Views, name: str, *, power_on: bool, now: str) -> VmRecords |
     record, vm, claim = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name), views.claim(name)
     if record is None or vm is None or (claim is None and views.exists(keys.claim(name))):
         return None
+    return records_of(views, record, vm, power_on=power_on, now=now)
+
+
+def read_vms(views: Views, *, power_on: bool, now: str) -> list[VmRecords]:
+    """Every VM that can be read."""
+    read = (read_vm(views, n, power_on=power_on, now=now) for n in views.names(Kind.VIRTUAL_MACHINE))
+    return [records for records in read if records is not None]
+
+
+def records_of(
+    views: Views, record: SpecRecord, vm: VirtualMachineSpec, *, power_on: bool, now: str
+) -> VmRecords:
+    """What a VM with this spec, which may be one that is not in the store (yet), is decided from."""
+    name, claim = record.metadata.name, views.claim(record.metadata.name)
     writable = any(not disk.read_only for disk in vm.disks)
     return VmRecords(
         metadata=record.metadata,
@@ -52,7 +67,13 @@ def _homes(views: Views, name: str, vm: VirtualMachineSpec) -> tuple[str, ...]:
     return tuple(sorted({volume.node for volume in volumes if volume is not None and volume.node}))
 
 
-def read_nodes(views: Views, absent: Callable[[str], str]) -> list[NodeView]:
+Edited = Mapping[str, tuple[NodeSpec, Mapping[str, str]]]
+"""Specs and labels of nodes that are to count instead of those in the store."""
+
+
+def read_nodes(
+    views: Views, absent: Callable[[str], str], edited: Edited = MappingProxyType({})
+) -> list[NodeView]:
     """Every node that has reported. `absent(node)`: why it takes no work because of what is heard of it."""
     prefix = keys.node_status(Kind.NODE, "")
     found = []
@@ -63,7 +84,8 @@ def read_nodes(views: Views, absent: Callable[[str], str]) -> list[NodeView]:
             continue
         record = views.spec_record(Kind.NODE, name)
         spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
-        labels = dict(record.metadata.labels) if record is not None else {}
+        labels: Mapping[str, str] = record.metadata.labels if record is not None else {}
+        spec, labels = edited.get(name, (spec, labels))
         away = "is being fenced" if views.exists(keys.fence(name)) else absent(name)
         found.append(node_view(name, spec, status, labels, absent=away))
     return found

@@ -132,7 +132,7 @@ def plan_master(
 def demanded(records: VmRecords) -> VmDemand | None:
     """What the VM takes up, or is to be placed with; None when it needs no node."""
     needs = _wants(records) or consumes(records.claim, records.desired.wish)
-    return _demand(records) if needs else None
+    return demand_of(records) if needs else None
 
 
 def _wants(records: VmRecords) -> bool:
@@ -140,8 +140,8 @@ def _wants(records: VmRecords) -> bool:
     return wish is Wish.RUN or (wish is Wish.DELETED and _purge_left(records))
 
 
-def _demand(records: VmRecords) -> VmDemand:
-    """What the VM needs. It counts where it is claimed, else where it is bound."""
+def demand_of(records: VmRecords) -> VmDemand:
+    """What the VM needs when it runs. It counts where it is claimed, else where it is bound."""
     claim, binding = records.claim, records.binding
     node = claim.node if claim is not None and claim.node else None
     if node is None and binding is not None and binding.uid == records.metadata.uid:

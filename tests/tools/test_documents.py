@@ -36,7 +36,7 @@ def test_a_link_leads_somewhere(path: Path) -> None:
 
 @every_document
 def test_a_command_that_is_shown_exists(path: Path) -> None:
-    planned = {"plan", "init"} if path.name == "README.md" else set()
+    planned = {"init"} if path.name == "README.md" else set()
     known = {verb.name for verb in VERBS} | planned
     assert set(COMMAND.findall(path.read_text(encoding="utf-8"))) - known == set()
 

@@ -32,6 +32,9 @@ def run(
     ] = "none",
     wait: Annotated[bool, typer.Option("--wait", help="Return when the virtual machines are ready")] = False,
     timeout: Annotated[str, typer.Option("--timeout", help="How long to --wait: 30s, 5m")] = "5m",
+    check_index: Annotated[
+        str, typer.Option("--check-index", metavar="INDEX", help="Only if 'vcl plan --apply' still says so")
+    ] = "",
     output_format: Annotated[str, typer.Option("-o", "--output", help="One of name, yaml, json")] = "",
 ) -> int:
     """Create or change objects from manifest files.
@@ -43,6 +46,7 @@ def run(
     Example:
       vcl apply -f web.yaml
       vcl apply -f manifests/ -R --dry-run=server
+      vcl apply -f web.yaml --check-index 4f2a91c03b1e
       cat web.yaml | vcl apply -f - --wait
     """
     if dry_run not in DRY_RUNS:
@@ -56,7 +60,9 @@ def run(
 
         return 1 if not dry_run_locally(inputs.files) or inputs.errors else 0
     client = connect(ctx)
-    sent = submit(client, inputs.files, dry_run=dry_run == "server")
+    if check_index:
+        inputs.all()
+    sent = submit(client, inputs.files, dry_run=dry_run == "server", index=check_index)
     for failure in sent.errors:
         complain(failure)
     well = _print(sent.report, chosen, " (server dry run)" if dry_run == "server" else "")

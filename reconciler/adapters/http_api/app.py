@@ -16,6 +16,7 @@ from reconciler.adapters.http_api import (
     manifests,
     nodes,
     objects,
+    plans,
 )
 from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
 from reconciler.adapters.http_api.services import SERVICES, ApiServices
@@ -86,6 +87,8 @@ def _manifests(services: ApiServices) -> list[web.RouteDef]:
         _get(f"{ROOT}/manifests", within(limits.read, manifests.list_files)),
         _get(f"{ROOT}/manifests/{{path:.+}}", within(limits.read, manifests.read_file)),
         web.post(f"{ROOT}/confirm", within(limits.change, manifests.confirm)),
+        web.post(f"{ROOT}/plan", within(limits.apply, plans.plan)),
+        web.post(f"{ROOT}/capacity", within(limits.apply, plans.capacity)),
     ]
 
 

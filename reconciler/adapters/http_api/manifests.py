@@ -9,32 +9,31 @@ from aiohttp import web
 
 from reconciler.adapters.http_api import requests
 from reconciler.adapters.http_api.errors import BadRequest, json_response
+from reconciler.adapters.http_api.plans import plans_of
 from reconciler.adapters.http_api.services import SERVICES
 from reconciler.ports.manifests import ApplyInput, ApplyReport, ApplyResult, FileReport
 
 
 async def apply(request: web.Request) -> web.StreamResponse:
     """POST manifests"""
-    data = await requests.body(request, allowed=("files", "dryRun"))
+    data = await requests.body(request, allowed=("files", "dryRun", "index"))
     files = data.get("files")
     if not isinstance(files, list) or not files:
         raise BadRequest("files: must be a list of at least one file")
     inputs = tuple(_input(entry, f"files[{index}]") for index, entry in enumerate(files))
     dry_run = requests.boolean(data, "dryRun")
+    if "index" in data:
+        await plans_of(request).require(requests.text(data, "index"), inputs)
     return json_response(_report(await request.app[SERVICES].manifests.apply(inputs, dry_run=dry_run)))
 
 
 def _input(entry: Any, where: str) -> ApplyInput:
     if not isinstance(entry, dict):
         raise BadRequest(f"{where}: must be an object with name, content, path and expect")
-    content, path = requests.text(entry, "content", f"{where}."), entry.get("path")
+    data, path = requests.content(entry, "content", f"{where}."), entry.get("path")
     if path is not None and not isinstance(path, str):
         raise BadRequest(f"{where}.path: must be a text or null")
     expect = _expect(entry.get("expect"), path, where)
-    try:
-        data = content.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise BadRequest(f"{where}.content: is not Unicode text at character {error.start}") from error
     name = requests.text(entry, "name", f"{where}.")
     return ApplyInput(name=name, content=data, path=path, expect=expect)
 

@@ -112,5 +112,21 @@ def text(data: dict[str, Any], name: str, where: str = "") -> str:
     return value
 
 
+def content(data: dict[str, Any], name: str, where: str = "") -> bytes:
+    """The bytes of a file that is carried as a text. Raises BadRequest."""
+    try:
+        return text(data, name, where).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"{where}{name}: is not Unicode text at character {error.start}") from error
+
+
+def listed(data: dict[str, Any], name: str) -> list[Any]:
+    """A list, empty when absent. Raises BadRequest."""
+    value = data.get(name, [])
+    if not isinstance(value, list):
+        raise BadRequest(f"{name}: must be a list, got {str(value)[:40]!r}")
+    return value
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")

@@ -16,6 +16,7 @@ from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.members import Members
 from reconciler.loops.objects import Objects
+from reconciler.loops.plans import Plans
 from reconciler.ports.controller import Console, Guest
 from reconciler.ports.manifests import ManifestService
 from reconciler.ports.metrics import MetricsSource
@@ -45,7 +46,8 @@ class ApiServices:
     is wrong, one line each; nothing is well. `status`: the answer of /apis/vcl/v1/status. `placement`: that
     of /apis/vcl/v1/placement, for which the controllers are asked. `members`: takes nodes out of the cluster;
     None where nobody is a member. `confirmations`: takes a person's word that a node is down; None where
-    nobody is fenced. `logs`: None when this daemon keeps no log for readers.
+    nobody is fenced. `logs`: None when this daemon keeps no log for readers. `plans`: what would happen;
+    None where nothing is placed.
     """
 
     objects: Objects
@@ -63,6 +65,7 @@ class ApiServices:
     confirmations: Confirmations | None = None
     logs: ClusterLog | None = None
     disks: DiskLocks | None = None
+    plans: Plans | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)

@@ -16,6 +16,7 @@ from reconciler.adapters.http_api import ApiServices, build_app, serve
 from reconciler.adapters.http_api.services import Limits
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.confirmations import Confirmations
+from reconciler.loops.plans import Plans
 from reconciler.ports.manifests import (
     ApplyInput,
     ApplyOutcome,
@@ -129,6 +130,7 @@ class Api:
         self.mistake: Exception | None = None
         self.logs: ClusterLog | None = None
         self.confirmations: Confirmations | None = None
+        self.plans: Plans | None = None
         self.limits = Limits()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -188,6 +190,7 @@ class Api:
             placement=self._placement,
             logs=self.logs,
             confirmations=self.confirmations,
+            plans=self.plans,
             limits=self.limits,
         )
 

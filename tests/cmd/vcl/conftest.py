@@ -112,6 +112,8 @@ class Api:
     on_apply: Callable[[bool], None] | None = None
     raw: web.Response | None = None
     life: str = ""
+    plan: dict[str, Any] = field(default_factory=lambda: {"index": "4f2a91c03b1e", "differs": False})
+    capacity: dict[str, Any] = field(default_factory=dict)
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
 
@@ -137,6 +139,8 @@ class Api:
                 web.get(f"{API}/manifests/{{path:.+}}", self._read_file),
                 web.post(f"{API}/manifests", self._apply),
                 web.post(f"{API}/confirm", self._confirm),
+                web.post(f"{API}/plan", self._plan),
+                web.post(f"{API}/capacity", self._capacity),
                 web.post(f"{API}/nodes/{{name}}/confirm-down", self._confirm_down),
                 web.get(f"{API}/{{kind}}", self._list),
                 web.get(f"{API}/{{kind}}/{{name}}", self._get),
@@ -174,6 +178,14 @@ class Api:
 
     async def _placement(self, request: web.Request) -> web.Response:
         return web.json_response(self.placement)
+
+    async def _plan(self, request: web.Request) -> web.Response:
+        if "r9" in (await request.json())["nodesDown"]:
+            return failure(404, "NotFound", "node 'r9' not found", cure="there are r1, r2")
+        return web.json_response(self.plan)
+
+    async def _capacity(self, request: web.Request) -> web.Response:
+        return web.json_response(self.capacity)
 
     async def _confirm(self, request: web.Request) -> web.Response:
         self.status["heldDeletions"] = None
