@@ -92,7 +92,7 @@ def print_report(report: Report, *, suffix: str = "", names_only: bool = False) 
     failed = False
     for result in results(report):
         for warning in result.get("warnings") or []:
-            if warning not in seen:
+            if warning not in seen and warning not in problems(report):
                 seen.add(warning)
                 warn(str(warning))
         if result.get("result") == "failed":

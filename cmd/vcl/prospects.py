@@ -55,7 +55,8 @@ def _headline(changes: Sequence[Object], waiting: Sequence[Object]) -> str:
         words.append(f"{_count(lost, 'VM')} would lose {'its place' if lost == 1 else 'their places'}.")
     if len(waiting) > lost:
         rest = len(waiting) - lost
-        words.append(f"{_count(rest, 'VM')} {'finds' if rest == 1 else 'find'} no place.")
+        more = f"{rest} more" if lost else _count(rest, "VM")
+        words.append(f"{more} {'finds' if rest == 1 else 'find'} no place.")
     return " ".join(words) + "\n"
 
 
@@ -150,8 +151,10 @@ def capacity_text(room: Object, width: int | None = None) -> str:
     found = part(room, "headroom")
     like = f"VMs like {room.get('vm')} ({room.get('cpu')} vCPU, {human_bytes(room.get('memory') or 0)})"
     plus = " or more" if found.get("more") else ""
-    text = f"{found.get('withReserve', 0)}{plus} more {like} fit, and any one node may still be lost.\n"
+    text = f"{found.get('withReserve') or 'No'}{plus} more {like} fit, and any one node may still be lost.\n"
     short, then = found.get("short") or [], part(found, "then")
+    if not found.get("fit"):
+        return f"No more {like} fit.\n" + reasons_text(found.get("next") or [], width, "  ")
     if short:
         text = f"No more {like} fit with a node in reserve: today's VMs would not survive the loss of one.\n"
         text += "".join(_wrapped(words, width, "  ") for lost in short for words in _lost_words(lost))

@@ -6,12 +6,12 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
-_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,62}): (.*)", re.DOTALL)
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]{0,62}(?: and [0-9]+ more)?): (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """`node` is empty for what concerns no node, or all."""
+    """`node` is empty for what concerns no node, or all; `r1 and 9 more` for nodes that refuse alike."""
 
     node: str
     reason: str

@@ -20,6 +20,13 @@ def test_words_may_hold_what_separates_nodes() -> None:
     ]
 
 
+def test_nodes_that_refuse_alike_are_told_as_one() -> None:
+    assert by_node("r1 and 9 more: in maintenance; r5: cordoned") == (
+        Rejection(node="r1 and 9 more", reason="in maintenance"),
+        Rejection(node="r5", reason="cordoned"),
+    )
+
+
 def test_what_concerns_no_node_has_none() -> None:
     assert by_node("no node has reported yet") == (Rejection(node="", reason="no node has reported yet"),)
     assert by_node("") == ()

@@ -5,13 +5,14 @@ Exit codes are diff's: 0 nothing would change, 1 something would, 2 trouble.
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
 from vcl import output
 from vcl.inputs import read_inputs
-from vcl.session import complain, connect, warn
+from vcl.session import complain, connect
 
 TROUBLE = 2
 
@@ -60,7 +61,7 @@ def run(
     inputs = read_inputs(apply, recursive=recursive).all() if apply else ()
     plan = ask_plan(connect(ctx), inputs, node_down or (), drain or ())
     for warning in plan.get("warnings") or []:
-        warn(str(warning))
+        print(warning, file=sys.stderr)
     if chosen.name:
         output.printer(chosen)(plan)
     else:

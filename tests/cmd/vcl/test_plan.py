@@ -107,7 +107,7 @@ def test_a_plan_for_programs_and_its_warnings(vcl: Any, api: Any) -> None:
     api.plan = {**PLAN, "warnings": ["x.yaml:1:1: warning: odd"]}
     result = vcl("plan", "-o", "json")
     assert json.loads(result.out)["waiting"][0]["nodes"][1]["reason"] == "apart from web2 (web-apart)"
-    assert result.err == "warning: x.yaml:1:1: warning: odd\n"
+    assert result.err == "x.yaml:1:1: warning: odd\n"
 
 
 def test_an_index_that_does_not_hold_any_more_is_trouble(vcl: Any, api: Any) -> None:
@@ -170,6 +170,13 @@ def test_no_reserve_is_said_with_who_would_suffer() -> None:
     assert text.startswith(
         "No more VMs like web (2 vCPU, 4Gi) fit with a node in reserve: today's VMs would not survive the "
         "loss of one.\n  without r1: no place for db\n3 fit"
+    )
+
+
+def test_what_does_not_fit_at_all_says_why() -> None:
+    full = {"fit": 0, "withReserve": 0, "next": [{"node": "r1", "reason": "apart from web (apart)"}]}
+    assert capacity_text({**ROOM, "headroom": full}, 100) == (
+        "No more VMs like web (2 vCPU, 4Gi) fit.\n  r1: apart from web (apart)\n"
     )
 
 
