@@ -152,6 +152,7 @@ async def test_a_disk_is_made_recorded_and_claimed_by_its_identity(world: World,
     assert world.images == {"web.root.qcow2": 10}
 
 
+@pytest.mark.slow
 async def test_an_import_shows_how_far_it_is_and_can_be_given_up(world: World, node: SimNode) -> None:
     world.files.add("/src/golden.qcow2", size=8 * MIB, format=DiskFormat.QCOW2)
     world.files.copy_seconds = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,14 @@ LATER = tuple(f"vm{number}" for number in range(7, 11))
 
 def parse(path: str, data: bytes) -> ParsedFile:
     return parse_manifest(path, data, SCHEMAS)
+
+
+def some(first: int, end: int, *, quick: tuple[int, ...]) -> list[Any]:
+    """The numbers as parameters; those that are not `quick` belong to the slow tests."""
+    return [
+        number if number in quick else pytest.param(number, marks=pytest.mark.slow)
+        for number in range(first, end)
+    ]
 
 
 def manifest(name: str) -> bytes:
@@ -173,7 +182,7 @@ def test_a_worker_loses_its_power_and_its_vms_run_elsewhere_exactly_once(world: 
     assert site.blocklist.bars(f"{world.node(victim).address}:0/99")
 
 
-@pytest.mark.parametrize("seed", range(1, 4))
+@pytest.mark.parametrize("seed", some(1, 4, quick=(1,)))
 def test_the_masters_host_loses_its_power_and_the_next_master_fences_it(seed: int) -> None:
     with World(seed=seed) as world:
         site = Site(world, 3)
@@ -206,7 +215,7 @@ def test_a_node_that_comes_back_is_let_in_settled_and_takes_work_again(world: Wo
     assert site.settled()
 
 
-@pytest.mark.parametrize("cut", range(1, 8))
+@pytest.mark.parametrize("cut", some(1, 8, quick=(2, 5)))
 def test_the_master_dies_after_any_step_and_the_next_one_finishes(world: World, cut: int) -> None:
     site = Site(world, 5)
     victim, master = site.victim(), site.master()
@@ -230,7 +239,7 @@ def test_the_master_dies_after_any_step_and_the_next_one_finishes(world: World, 
     assert site.record(master) is None, "its host was alive all the time"
 
 
-@pytest.mark.parametrize("cut", range(1, 8))
+@pytest.mark.parametrize("cut", some(1, 8, quick=(2, 5)))
 def test_the_master_freezes_after_any_step_and_wakes_up_when_the_next_one_is_done(
     world: World, cut: int
 ) -> None:
@@ -316,6 +325,7 @@ def test_the_daemon_alone_is_killed_and_its_vms_are_left_alone_within_the_grace(
     world.run_until(lambda: site.record(victim) is not None, 60.0, "the grace is over")
 
 
+@pytest.mark.slow
 def test_an_orderly_stop_is_never_fenced(world: World) -> None:
     site = Site(world, 3)
     victim = site.victim()
@@ -456,7 +466,7 @@ def test_all_hosts_are_power_cycled_at_once_and_every_vm_runs_again_once(world: 
     assert all(site.record(name) is None for name in site.names)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", some(0, 6, quick=(0,)))
 def test_two_hosts_of_five_die_while_masters_are_killed_at_random(seed: int) -> None:
     with World(seed=seed) as world:
         site = Site(world, 5)

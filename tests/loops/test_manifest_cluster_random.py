@@ -275,7 +275,7 @@ async def play(script: list[Action]) -> None:
         await story.stop()
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(actions)
 def test_whatever_happens_all_directories_end_the_same_and_nothing_is_lost(script: list[Action]) -> None:
     asyncio.run(play(script))

@@ -124,6 +124,7 @@ async def test_a_hypervisor_that_does_not_answer_is_unknown_not_stopped(node: Si
     assert node.cache.revision_of(keys.claim("web")) == before
 
 
+@pytest.mark.slow
 async def test_a_creation_that_arrives_late_is_ended_and_only_one_copy_runs(node: SimNode) -> None:
     node.hypervisor.faults = Faults(guests={"web": GuestFaults(start_delay=1.5)})
     await node.apply("web", SMALL)

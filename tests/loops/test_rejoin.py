@@ -106,6 +106,7 @@ async def test_a_session_that_a_fence_has_ended_is_followed_by_another_only_when
     assert (host.anew, host.bearing.empty) == (1, True)
 
 
+@pytest.mark.slow
 async def test_a_session_that_began_after_the_fence_shows_that_nothing_is_left_and_waits_for_its_end() -> (
     None
 ):

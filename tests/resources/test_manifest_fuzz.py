@@ -31,7 +31,7 @@ PIECES = [
     b"kind: Node\n", b"spec:", b"status: 1",
 ]
 # fmt: on
-fuzz = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+fuzz = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @st.composite

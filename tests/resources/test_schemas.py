@@ -250,6 +250,7 @@ def test_what_fits_the_schema_validates_and_can_be_decoded(kind: Kind, data: st.
     assert assert_decodes_if_valid(kind, spec)
 
 
+@pytest.mark.slow
 @every_kind
 @settings(max_examples=80, suppress_health_check=list(HealthCheck), deadline=None)
 @given(data=st.data())
