@@ -29,12 +29,6 @@ def read_vm(views: Views, name: str, *, power_on: bool, now: str) -> VmRecords |
     return records_of(views, record, vm, power_on=power_on, now=now)
 
 
-def read_vms(views: Views, *, power_on: bool, now: str) -> list[VmRecords]:
-    """Every VM that can be read."""
-    read = (read_vm(views, n, power_on=power_on, now=now) for n in views.names(Kind.VIRTUAL_MACHINE))
-    return [records for records in read if records is not None]
-
-
 def records_of(
     views: Views, record: SpecRecord, vm: VirtualMachineSpec, *, power_on: bool, now: str
 ) -> VmRecords:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.loops.manifest_reader import ManifestReader
-from reconciler.loops.placement_input import read_nodes, read_vms, records_of
+from reconciler.loops.placement_input import read_nodes, read_vm, records_of
 from reconciler.loops.views import Views
 from reconciler.planning.headroom import Cluster, Headroom, headroom
 from reconciler.planning.manifest_values import Manifest, ObjectKey
@@ -28,6 +28,10 @@ from reconciler.resources.kinds import Kind
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
 from reconciler.resources.records import ObjectMeta, Source, SpecRecord
 from reconciler.resources.virtualmachine import VirtualMachineSpec
+
+READ_BEFORE_YIELDING = 50
+"""After so many VMs the event loop gets a turn."""
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +92,16 @@ class Plans:
 
         Raises InvalidInput for files that would be refused, NotFound for nodes that there are not.
         """
-        now = self._situation(_Edits())
+        now = await self._situation(_Edits())
         self._require_nodes(now, supposed.down | supposed.drained)
         warnings = await self._check(files) if files else ()
-        then = self._situation(self._edits(files)) if files else now
+        then = await self._situation(self._edits(files)) if files else now
         found = await asyncio.to_thread(_prospect, now, then, supposed, _contents(files))
         return Planned(prospect=found, warnings=warnings)
 
     async def require(self, index: str, files: Sequence[ApplyInput]) -> None:
         """ConflictError when a plan of these files, made now, would not be the one with this index."""
-        now = self._situation(_Edits())
+        now = await self._situation(_Edits())
         if await asyncio.to_thread(index_of, now, _contents(files)) != index:
             raise ConflictError(
                 f"the cluster, or the manifests, are not as they were when {index} was planned",
@@ -106,7 +110,7 @@ class Plans:
 
     async def room(self, like: Like) -> Room:
         """How many more fit. Raises NotFound, InvalidInput."""
-        now = self._situation(_Edits())
+        now = await self._situation(_Edits())
         demand = self._like(now, like)
         cluster = Cluster(
             nodes=now.nodes,
@@ -157,14 +161,29 @@ class Plans:
             cluster=next(iter(of(Kind.CLUSTER).values()), None),
         )
 
-    def _situation(self, edits: _Edits) -> Situation:
-        """All that placement is decided from, with these edits."""
+    async def _situation(self, edits: _Edits) -> Situation:
+        """All that placement is decided from, with these edits; as of one revision of the store, unless it
+        changes faster than it can be read."""
+        for _ in range(ATTEMPTS):
+            revision = self._views.cache.revision
+            found = await self._read(edits)
+            if self._views.cache.revision == revision:
+                break
+        return found
+
+    async def _read(self, edits: _Edits) -> Situation:
         views = self._views
         power = views.power_on()
         if edits.cluster is not None:
             cluster = decode(ClusterSpec, edits.cluster.spec)
             power = cluster.power is Power.ON and not views.exists(keys.POWER_INTENT)
-        records = {vm.metadata.name: vm for vm in read_vms(views, power_on=power, now=self._clock.wall())}
+        records: dict[str, VmRecords] = {}
+        for number, name in enumerate(views.names(Kind.VIRTUAL_MACHINE)):
+            vm = read_vm(views, name, power_on=power, now=self._clock.wall())
+            if vm is not None:
+                records[name] = vm
+            if number % READ_BEFORE_YIELDING == 0:
+                await asyncio.sleep(0)
         records |= {name: self._edited(edit, power_on=power) for name, edit in edits.vms.items()}
         specs = views.specs(Kind.PLACEMENT_CONSTRAINT)
         specs |= {n: decode(PlacementConstraintSpec, e.spec) for n, e in edits.constraints.items()}

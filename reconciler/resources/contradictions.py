@@ -7,7 +7,8 @@ is not looked at: what it forbids, the placement says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.resources.node_choices import Choice, NodeChoices
@@ -89,8 +90,9 @@ def contradictions(
 
 def _board(rules: Sequence[Rule], guests: Sequence[Guest], hosts: Hosts | None) -> _Board:
     by_name = {guest.name: guest for guest in sorted(guests, key=lambda guest: guest.name)}
+    having = _by_label(by_name.values())
     chosen = tuple(
-        Chosen(rule=rule, vms=_selected(rule, by_name))
+        Chosen(rule=rule, vms=_selected(rule, by_name, having))
         for rule in sorted(rules, key=lambda rule: rule.name)
         if rule.spec.enforcement is Enforcement.REQUIRED
     )
@@ -102,9 +104,27 @@ def _board(rules: Sequence[Rule], guests: Sequence[Guest], hosts: Hosts | None) 
     return _Board(chosen=chosen, guests=by_name, hosts=hosts, together=Togetherness(edges))
 
 
-def _selected(rule: Rule, guests: Mapping[str, Guest]) -> tuple[str, ...]:
+_Having = Mapping[tuple[str, str], Sequence[str]]
+"""The names of those that have a label."""
+
+
+def _by_label(guests: Iterable[Guest]) -> _Having:
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for guest in guests:
+        for pair in guest.labels.items():
+            found[pair].append(guest.name)
+    return found
+
+
+def _selected(rule: Rule, guests: Mapping[str, Guest], having: _Having) -> tuple[str, ...]:
+    """The VMs that a rule is about, without asking each of them where names or labels tell."""
     selector = rule.spec.vms
-    names = sorted(set(selector.names) & guests.keys()) if selector.names else guests
+    names: Iterable[str] = guests
+    if selector.names:
+        names = sorted(set(selector.names) & guests.keys())
+    elif selector.match_labels:
+        candidates = [having.get(pair, ()) for pair in selector.match_labels.items()]
+        names = min(candidates, key=len)
     return tuple(name for name in names if selector.matches(name, guests[name].labels))
 
 

@@ -39,19 +39,23 @@ class NodeChoices:
         hosts: Mapping[str, Mapping[str, str]] | None,
     ) -> None:
         self.certain = hosts is None
-        self._hosts = hosts
+        self._hosts = None if hosts is None else {n: {NODE: n, **labels} for n, labels in hosts.items()}
         named = {name for _, spec, _ in rules for name in spec.nodes.names}
         self._universe = frozenset(hosts if hosts is not None else {*named, OTHER})
         self._specs = {name: spec for name, spec, _ in rules}
         self._selectors = selectors
         self._of: dict[str, list[Choice]] = {}
+        self._reached: dict[tuple[tuple[frozenset[str], ...], str], tuple[frozenset[str], bool]] = {}
         for name, spec, vms in rules:
             choice = Choice(name, "", self._allowed(spec))
             for vm in vms:
                 self._of.setdefault(vm, []).append(choice)
+        fitting: dict[tuple[tuple[str, str], ...], frozenset[str]] = {}
         for vm, wanted in selectors.items() if hosts is not None else ():
-            fits = frozenset(n for n in self._universe if wanted.items() <= self._labels(n).items())
-            self._of.setdefault(vm, []).append(Choice("", vm, fits))
+            key = tuple(sorted(wanted.items()))
+            if key not in fitting:
+                fitting[key] = frozenset(n for n in self._universe if {*key} <= self._labels(n).items())
+            self._of.setdefault(vm, []).append(Choice("", vm, fitting[key]))
 
     def concerned(self) -> list[str]:
         """The VMs that may not go everywhere."""
@@ -70,16 +74,23 @@ class NodeChoices:
 
     def reached(self, vm: str, key: str) -> frozenset[str]:
         """The values of a topology key at which the VM may be."""
-        values = (self._value(node, key) for node in self._nodes(vm))
-        return frozenset(value for value in values if value is not None)
+        return self._reach(vm, key)[0]
 
     def places(self, vm: str, key: str) -> frozenset[str] | None:
         """As `reached`; None when it can always be somewhere that counts as no place of that key."""
-        nodes = self._nodes(vm)
-        values = [self._value(node, key) for node in nodes]
-        if OTHER in nodes or None in values:
-            return None
-        return frozenset(value for value in values if value is not None)
+        values, elsewhere = self._reach(vm, key)
+        return None if elsewhere else values
+
+    def _reach(self, vm: str, key: str) -> tuple[frozenset[str], bool]:
+        """The values at which it may be, and whether it may be at a node without one."""
+        allowed = tuple(choice.nodes for choice in self.of(vm))
+        known = self._reached.get((allowed, key))
+        if known is None:
+            nodes = self._universe.intersection(*allowed)
+            values = [self._value(node, key) for node in nodes]
+            found = frozenset(value for value in values if value is not None)
+            known = self._reached[allowed, key] = found, OTHER in nodes or None in values
+        return known
 
     def lacking(self, choice: Choice) -> str:
         """What there is none of, for one that no node satisfies: `no node 'r9'`."""
@@ -102,12 +113,9 @@ class NodeChoices:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return f" (nodes: {', '.join(names[:5])}{more})"
 
-    def _nodes(self, vm: str) -> frozenset[str]:
-        return self._universe.intersection(*(choice.nodes for choice in self.of(vm)))
-
     def _labels(self, node: str) -> Mapping[str, str]:
         assert self._hosts is not None
-        return {NODE: node, **self._hosts[node]}
+        return self._hosts[node]
 
     def _value(self, node: str, key: str) -> str | None:
         if key == NODE:
