@@ -8,7 +8,7 @@ is not looked at: what it forbids, the placement says.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.resources.node_choices import Choice, NodeChoices
@@ -119,7 +119,7 @@ def _by_label(guests: Iterable[Guest]) -> _Having:
 def _selected(rule: Rule, guests: Mapping[str, Guest], having: _Having) -> tuple[str, ...]:
     """The VMs that a rule is about, without asking each of them where names or labels tell."""
     selector = rule.spec.vms
-    names: Iterable[str] = guests
+    names: Collection[str] = guests
     if selector.names:
         names = sorted(set(selector.names) & guests.keys())
     elif selector.match_labels:
