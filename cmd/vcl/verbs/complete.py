@@ -23,10 +23,15 @@ FIXED: dict[str, dict[str, Sequence[str]]] = {
     "--types": {"": ("Normal", "Warning")},
     "--level": {"": ("debug", "info", "warning", "error")},
 }
-FILES = ("-f", "--filename", "--socket")
-NAMED = {"--node": Kind.NODE, "--vm": Kind.VIRTUAL_MACHINE}
+FILES = ("-f", "--filename", "--socket", "--apply", "--nodes", "--vms")
+NAMED = {
+    "--node": Kind.NODE,
+    "--node-down": Kind.NODE,
+    "--drain": Kind.NODE,
+    "--vm": Kind.VIRTUAL_MACHINE,
+}
 TYPED = ("get", "describe", "delete", "edit", "wait", "events")
-BARE = ("start", "stop", "restart", "pause", "resume", "retry", "console", "vnc")
+BARE = ("start", "stop", "restart", "pause", "resume", "retry", "console", "vnc", "capacity")
 
 
 def run(
@@ -56,7 +61,7 @@ def complete(words: Sequence[str], client: Client) -> list[str]:
         return [f"{name}={choice}" for choice in _matching(_fixed(name, verb), value)]
     if before[-1] in FIXED or before[-1] == "--output":
         return _matching(_fixed(before[-1], verb), current)
-    if before[-1] in NAMED:
+    if before[-1] in NAMED and verb != "simulate":
         return _matching(_names(info_for(NAMED[before[-1]]), client), current)
     if before[-1] in FILES and verb != "logs":
         return []

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vcl.client import Client
 from vcl.heatmap import heat_map
 from vcl.prospects import capacity_text, plan_text, simulation_text
+from vcl.verbs.complete import complete
 
 GIB = 2**30
 
@@ -300,3 +302,11 @@ def test_describe_tells_each_node_and_why_not(vcl: Any, api: Any) -> None:
         "Why it has no place:\n  Node  Reason\n  ----  ------\n  r1    memory 3Gi short (1Gi free)\n" in out
     )
     assert "  r2    apart from web2 (web-apart)\n  r3    in maintenance\n" in out
+
+
+def test_nodes_and_vms_are_completed(api: Any) -> None:
+    client = Client(api.socket)
+    assert complete(["plan", "--node-down", ""], client) == ["r1"]
+    assert complete(["capacity", "w"], client) == ["web"]
+    assert complete(["simulate", "--node-down", ""], client) == []
+    assert complete(["plan", "--apply", ""], client) == []

@@ -68,11 +68,18 @@ def test_a_vm_lives_from_file_to_deletion(
     assert new.startswith("--- /dev/null\n+++ merged/virtualmachine-web.yaml\n")
     tried = vcl("apply", "-f", str(file), "--dry-run=server")
     assert tried == "virtualmachine/web created (server dry run)\n"
-    made = vcl("apply", "-f", str(file), "--wait")
+    planned = vcl("plan", "--apply", str(file), code=1)
+    assert "1 change: 1 to start." in planned
+    index = planned.split("Index: ")[1].strip()
+    assert "not as they were" in vcl("apply", "-f", str(file), "--check-index", "0" * 12, code=1)
+    made = vcl("apply", "-f", str(file), "--wait", "--check-index", index)
     assert made == "virtualmachine/web created\nvirtualmachine/web ready\n"
     assert (manifests / "virtualmachine-web.yaml").read_text() == WEB
     assert vcl("apply", "-f", str(file)) == "virtualmachine/web unchanged\n"
     assert vcl("diff", "-f", str(file)) == ""
+    assert vcl("plan").startswith("Nothing would change.\n")
+    assert "1 VM would lose its place." in vcl("plan", "--node-down", "r1", code=1)
+    assert "VMs like web (1 vCPU, 64Mi) fit" in vcl("capacity", "web")
     assert vcl("get", "vms", "--no-headers").split()[:4] == ["web", "Running", "True", "r1"]
     assert vcl("get", "vms", "-l", "app in (shop)", "-o", "name") == "virtualmachine/web\n"
     assert json.loads(vcl("get", "vm", "web", "-o", "json"))["status"]["phase"] == "Running"
