@@ -1,6 +1,7 @@
 """The master's decision: which VMs are bound where, which bindings end, and which deletions are finished.
 
-Invariants: a binding ends only while the claim is empty; a VM's records go only after its claim is empty and
+Invariants: a binding ends only while the claim is empty, or to
+have its owner stop the VM for one with `preemption`; a VM's records go only after its claim is empty and
 its images are trashed if that was asked for; only a VM that its node gave up, and let go, is moved.
 """
 
@@ -120,9 +121,10 @@ def plan_master(
         Stay(vm=vm, node=node, reason=f"tried again on {node}, no other takes it: {placement.reasons[vm]}")
         for vm, node in sorted(placement.stays.items())
     )
+    unbinds += [Unbind(vm=vm, reason=reason) for vm, reason in sorted(placement.evicted.items())]
     return MasterPlan(
         binds=tuple(binds),
-        unbinds=tuple(unbinds),
+        unbinds=tuple(sorted(unbinds, key=lambda unbind: unbind.vm)),
         finals=tuple(finals),
         not_placed=tuple(not_placed),
         stays=stays,
@@ -160,4 +162,7 @@ def demand_of(records: VmRecords) -> VmDemand:
         homes=records.homes,
         failed=records.failed,
         leaves=node in records.failed and not _owned(records) and not purging,
+        preemption=records.spec.preemption and not purging,
+        fixed="its deletion is under way" if purging else "",
+        going=_owned(records) and (not _wants(records) or binding is None or binding.node != node),
     )

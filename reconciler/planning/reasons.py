@@ -23,7 +23,7 @@ def by_node(text: str, nodes: Collection[str] | None = None) -> tuple[Rejection,
     found: list[Rejection] = []
     for piece in text.split("; ") if text else ():
         match = _NAMED.fullmatch(piece)
-        if match and (nodes is None or match[1] in nodes):
+        if match and (nodes is None or match[1].partition(" and ")[0] in nodes):
             found.append(Rejection(node=match[1], reason=match[2]))
         elif found:
             last = found.pop()

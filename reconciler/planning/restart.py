@@ -14,6 +14,7 @@ _AT_ONCE = frozenset(
         "liveness",
         "termination_grace_period_seconds",
         "eviction_strategy",
+        "preemption",
         "node_selector",
         "tolerations",
         "deletion_policy",

@@ -172,6 +172,7 @@ class VirtualMachineSpec:
     memory: int = quantity("bytes")
     run_strategy: RunStrategy = RunStrategy.ALWAYS
     priority: int = 0
+    preemption: bool = False
     machine: str = "q35"
     firmware: Firmware = Firmware.BIOS
     disks: tuple[Disk, ...] = ()

@@ -70,3 +70,28 @@ def test_a_purge_is_bound_to_a_node_first_even_a_full_one() -> None:
 def test_the_binding_of_an_earlier_vm_of_the_name_does_not_count() -> None:
     stale = replace(BOUND, uid="u-old")
     assert [b.vm for b in plan_master([records(binding=stale)], [NODE], []).binds] == ["web"]
+
+
+def test_a_vm_with_preemption_has_a_lower_one_stopped_and_is_bound_when_that_is_gone() -> None:
+    high = records("high", spec=replace(SPEC, priority=5, preemption=True))
+    runs = records(binding=BOUND, claim=HELD)
+    plan = plan_master([runs, high], [NODE], [])
+    assert [(u.vm, u.reason) for u in plan.unbinds] == [
+        ("web", "stopped for high, which has a higher priority and preemption")
+    ]
+    assert plan.binds == ()
+    assert [(n.vm, n.reason) for n in plan.not_placed] == [
+        ("high", "waits until web is stopped for it on r1")
+    ]
+    going = plan_master([replace(runs, binding=None), high], [NODE], [])
+    assert (going.binds, going.unbinds) == ((), ())
+    gone = plan_master([replace(runs, binding=None, claim=None), high], [NODE], [])
+    assert [(b.vm, b.node) for b in gone.binds] == [("high", "r1")]
+    assert [n.vm for n in gone.not_placed] == ["web"]
+
+
+def test_without_preemption_a_higher_priority_stops_nobody() -> None:
+    high = records("high", spec=replace(SPEC, priority=5))
+    plan = plan_master([records(binding=BOUND, claim=HELD), high], [NODE], [])
+    assert plan.unbinds == ()
+    assert [n.vm for n in plan.not_placed] == ["high"]

@@ -1,0 +1,208 @@
+"""Moves that even out the use of nodes: few, each feasible when its turn comes, each worth it.
+
+The measure: over all nodes that take VMs, the sum of (share of CPU used - the cluster's share)^2 x the node's
+part of all CPU, and the same of memory. 0 is perfectly even; it falls with every move that is made, so that
+no sequence of moves comes back to where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.planning.packing.filling import wishes
+from reconciler.planning.packing.ordering import Change
+from reconciler.planning.packing.problem import NOWHERE, Problem
+from reconciler.planning.packing.room import MayMove
+from reconciler.planning.packing.state import SCALE, State
+
+NEAR = 48
+"""Of more nodes, so many of the fullest and so many of the emptiest are looked at in a round."""
+
+
+class Mode(StrEnum):
+    """When VMs are moved for balance. Manual: never; Partial: off nodes that are too full; Full: whenever it
+    is worth it."""
+
+    MANUAL = "Manual"
+    PARTIAL = "Partial"
+    FULL = "Full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balancing:
+    """`most`: moves of one plan. `worth`: the least gain of a move, times the number of nodes: 0.002 is a VM
+    of 5 % of a node that goes to one that is 7 points less used. `full`: the share of CPU or memory from
+    which a node is too full (Partial). `held`: VMs that were moved a short while ago, and stay."""
+
+    mode: Mode = Mode.MANUAL
+    most: int = 10
+    worth: float = 0.002
+    full: float = 0.8
+    held: frozenset[str] = frozenset()
+
+
+class Measure:
+    """The unevenness of a state, and what a move changes of it."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+        self.nodes = [
+            n for n, takes in enumerate(problem.open) if takes and problem.cpu[n] > 0 < problem.memory[n]
+        ]
+        self._cpu = max(1, sum(problem.cpu[n] for n in self.nodes))
+        self._memory = max(1, sum(problem.memory[n] for n in self.nodes))
+        self._per_cpu = [1.0 / max(1, has) / self._cpu for has in problem.cpu]
+        self._per_memory = [1.0 / max(1, has) / self._memory for has in problem.memory]
+
+    def of(self, state: State) -> float:
+        """0 is perfectly even."""
+        cpu, memory = self._problem.cpu, self._problem.memory
+        used_cpu = sum(cpu[n] - state.free_cpu[n] for n in self.nodes) / self._cpu
+        used_memory = sum(memory[n] - state.free_memory[n] for n in self.nodes) / self._memory
+        return sum(
+            ((1 - state.free_cpu[n] / cpu[n]) - used_cpu) ** 2 * cpu[n] / self._cpu
+            + ((1 - state.free_memory[n] / memory[n]) - used_memory) ** 2 * memory[n] / self._memory
+            for n in self.nodes
+        )
+
+    def gains(self, state: State, vm: int, targets: Sequence[int]) -> list[tuple[float, int]]:
+        """By how much it falls when the VM moves to each of these: what is the same for all cancels out of
+        sum(used^2 / has)."""
+        problem, source = self._problem, state.at[vm]
+        c, m = problem.needs_cpu[vm], problem.needs_memory[vm]
+        cpu, memory, free_cpu, free_memory = problem.cpu, problem.memory, state.free_cpu, state.free_memory
+        per_cpu, per_memory = self._per_cpu, self._per_memory
+        from_ = (2 * (cpu[source] - free_cpu[source]) - c) * c * per_cpu[source]
+        from_ += (2 * (memory[source] - free_memory[source]) - m) * m * per_memory[source]
+        return [
+            (
+                from_
+                - (2 * (cpu[n] - free_cpu[n]) + c) * c * per_cpu[n]
+                - (2 * (memory[n] - free_memory[n]) + m) * m * per_memory[n],
+                n,
+            )
+            for n in targets
+        ]
+
+
+def uneven(state: State) -> float:
+    """The measure of a state."""
+    return Measure(state.problem).of(state)
+
+
+def balance(state: State, may_move: MayMove, policy: Balancing, turn: int = 0) -> list[Change]:
+    """Change the state by moves in this order, each of which is worth it; `turn`: that of the first."""
+    if policy.mode is Mode.MANUAL:
+        return []
+    search = _Search(state, may_move, policy)
+    found: list[Change] = []
+    while len(found) < policy.most:
+        best = search.best()
+        if best is None:
+            break
+        _, vm, target = best
+        why = "evens out the use of the nodes"
+        found.append(Change(vm=vm, source=state.at[vm], target=target, turn=turn + len(found), reason=why))
+        search.move(vm, target)
+    return found
+
+
+_Best = tuple[float, int, int]
+"""The gain, the VM (negative, so that of equal gains the first VM is the largest), the target."""
+
+
+class _Search:
+    """The best move, by source. After a move only its two nodes are looked at again, as sources by all their
+    VMs, and as targets by all others."""
+
+    def __init__(self, state: State, may_move: MayMove, policy: Balancing) -> None:
+        problem = state.problem
+        self._state = state
+        self._policy = policy
+        self._may_move = may_move
+        self._measure = Measure(problem)
+        self._least = policy.worth / max(1, len(self._measure.nodes))
+        self._moved: dict[int, int] = {}
+        self._best: dict[int, _Best | None] = {}
+        self._targets: list[int] = []
+        self._again()
+
+    def _again(self) -> None:
+        """Look at the fullest and the emptiest."""
+        state, ranked = self._state, sorted(self._measure.nodes, key=lambda n: (self._state.load[n], n))
+        self._targets = ranked[:NEAR]
+        full = self._policy.full * SCALE if self._policy.mode is Mode.PARTIAL else -1
+        sources = [n for n in reversed(ranked) if state.load[n] > full][:NEAR]
+        self._best = {node: self._look(node, self._targets) for node in sources}
+
+    def best(self) -> tuple[float, int, int] | None:
+        """The move that gains most, and is worth it; it is possible now."""
+        fresh = False
+        while True:
+            ranked = [best for best in self._best.values() if best is not None]
+            if not ranked:
+                if fresh or len(self._measure.nodes) <= NEAR:
+                    return None
+                fresh = True
+                self._again()
+                continue
+            gain, negative, target = max(ranked)
+            if self._fine(-negative, target):
+                return gain, -negative, target
+            node = self._state.at[-negative]
+            self._best[node] = self._look(node, self._targets)
+
+    def move(self, vm: int, target: int) -> None:
+        """Carry it out."""
+        state, source = self._state, self._state.at[vm]
+        state.remove(vm)
+        state.add(vm, target)
+        self._moved[vm] = target
+        changed = {source, target}
+        near = [n for n in self._targets if n in changed]
+        full = self._policy.full * SCALE if self._policy.mode is Mode.PARTIAL else -1
+        for node, best in list(self._best.items()):
+            if state.load[node] <= full:
+                self._best[node] = None
+            elif node in changed or (best is not None and best[2] in changed):
+                self._best[node] = self._look(node, self._targets)
+            elif near:
+                found = self._look(node, near)
+                if found is not None and (best is None or found > best):
+                    self._best[node] = found
+
+    def _look(self, source: int, targets: Sequence[int]) -> _Best | None:
+        state, best = self._state, None
+        others = [n for n in targets if n != source]
+        held = self._policy.held
+        least = self._least
+        for vm in sorted(state.on[source]):
+            if vm in self._moved or not self._may_move(vm) or (held and state.problem.vms[vm].name in held):
+                continue
+            worth = [pair for pair in self._measure.gains(state, vm, others) if pair[0] >= least]
+            worth.sort(key=lambda pair: (-pair[0], pair[1]))
+            for gain, target in worth:
+                if self._fine(vm, target):
+                    best, least = (gain, -vm, target), gain * (1 + 1e-12)
+                    break
+        return best
+
+    def _fine(self, vm: int, target: int) -> bool:
+        """Whether it may go there, and no Preferred constraint is kept less than now."""
+        state, problem = self._state, self._state.problem
+        if (
+            problem.needs_cpu[vm] > state.free_cpu[target]
+            or problem.needs_memory[vm] > state.free_memory[target]
+            or not problem.reachable[problem.kind[vm]][target]
+            or state.at[vm] == NOWHERE
+        ):
+            return False
+        if not (problem.groups_of[vm] or problem.wishes_of[vm] or problem.rules_of[vm]):
+            return problem.open[target]
+        mark = state.mark()
+        source = state.remove(vm)
+        fine = state.fits(vm, target) and wishes(state, [vm], target) >= wishes(state, [vm], source)
+        state.undo(mark)
+        return fine

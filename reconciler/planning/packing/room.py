@@ -1,0 +1,135 @@
+"""Making room: what fits nowhere is put where one or two others can go elsewhere.
+
+Invariant: whatever is tried and does not lead to a place is undone; a VM is only moved when `may_move` says
+so, and only to where it fits. Looking ends when the budget is used up, so that a full cluster costs no more
+time than it is worth; the budget is counted, not timed, so that equal input gives equal plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.planning.packing.filling import Item, holds, item_of
+from reconciler.planning.packing.state import State
+
+NODES = 48
+"""Nodes that are tried for one item: those that are shortest of being enough."""
+OTHERS = 12
+"""VMs of a node that are tried as the one to go."""
+DEPTH = 2
+"""How many VMs go, one making room for the other."""
+BUDGET = 500_000
+"""Looks at a node, of all items together: about a second."""
+EACH = 40_000
+"""Looks at a node for one item."""
+
+MayMove = Callable[[int], bool]
+
+
+class Room:
+    """`may_move(vm)`: whether a placed VM may be moved; `costs(vm)`: what is dear to move comes last."""
+
+    def __init__(self, state: State, may_move: MayMove, costs: Callable[[int], int]) -> None:
+        self._state = state
+        self._may_move = may_move
+        self._costs = costs
+        self._left = BUDGET
+        self._budget = 0
+        self._failed: set[tuple[int, int, int]] = set()
+
+    def make(self, item: Item, each: int = EACH) -> bool:
+        """Place the item by moving others, the fewest first; whether it is placed."""
+        key = (self._state.problem.kind[item.vms[0]], item.cpu, item.memory)
+        plain = len(item.vms) == 1 and not self._state.problem.groups_of[item.vms[0]]
+        if (plain and key in self._failed) or not self._enough(item):
+            return False
+        for depth in range(DEPTH + 1):
+            self._budget = share = min(each, self._left)
+            done = self._place(item, depth, frozenset(item.vms))
+            self._left -= share - max(0, self._budget)
+            if done or self._left <= 0:
+                break
+        if done:
+            self._failed.clear()
+        elif plain:
+            self._failed.add(key)
+        return done
+
+    def _enough(self, item: Item) -> bool:
+        """Whether all free room together would do."""
+        state, problem = self._state, self._state.problem
+        reachable = problem.reachable[problem.kind[item.vms[0]]]
+        # A node out of its reach may still take who goes for it.
+        able = [n for n, takes in enumerate(problem.open) if takes]
+        cpu = sum(state.free_cpu[n] for n in able if state.free_cpu[n] > 0)
+        memory = sum(state.free_memory[n] for n in able if state.free_memory[n] > 0)
+        return any(reachable) and cpu >= item.cpu and memory >= item.memory
+
+    def _place(self, item: Item, depth: int, moving: frozenset[int]) -> bool:
+        state = self._state
+        nodes = self._promising(item, depth)
+        for node in nodes:
+            if holds(state, item, node):
+                for vm in item.vms:
+                    state.add(vm, node)
+                return True
+        return depth > 0 and any(self._clear(item, node, depth, moving) for node in nodes)
+
+    def _promising(self, item: Item, depth: int) -> list[int]:
+        """Nodes that it could be on, least short first."""
+        state, problem = self._state, self._state.problem
+        reachable = problem.reachable[problem.kind[item.vms[0]]]
+        self._budget -= len(problem.nodes)
+        ranked = []
+        for node, takes in enumerate(problem.open):
+            if not (takes and reachable[node]):
+                continue
+            lack_cpu, lack_memory = item.cpu - state.free_cpu[node], item.memory - state.free_memory[node]
+            if not depth and (lack_cpu > 0 or lack_memory > 0):
+                continue
+            if item.cpu > problem.cpu[node] or item.memory > problem.memory[node]:
+                continue
+            cpu = max(0, lack_cpu) / max(1, problem.cpu[node])
+            memory = max(0, lack_memory) / max(1, problem.memory[node])
+            ranked.append((max(cpu, memory), node))
+        ranked.sort()
+        return [node for _, node in (ranked[: NODES * depth] if depth else ranked)]
+
+    def _clear(self, item: Item, node: int, depth: int, moving: frozenset[int]) -> bool:
+        """Move VMs off the node, one after the other, until the item fits there; whether all have a place."""
+        state, problem = self._state, self._state.problem
+        for vm in self._goers(item, node, depth, moving)[:OTHERS]:
+            self._budget -= 4
+            if self._budget < 0:
+                return False
+            one, gone = item_of(problem, (vm,)), moving | {vm}
+            mark = state.mark()
+            state.remove(vm)
+            if holds(state, item, node):
+                for each in item.vms:
+                    state.add(each, node)
+                done = self._place(one, depth - 1, gone)
+            else:
+                done = depth > 1 and self._clear(item, node, depth - 1, gone) and self._place(one, 0, gone)
+            if done:
+                return True
+            state.undo(mark)
+        return False
+
+    def _goers(self, item: Item, node: int, depth: int, moving: frozenset[int]) -> list[int]:
+        """Who may go from the node, the best first: the cheap, those that the item may not be with, then the
+        smallest that makes enough room, then the largest."""
+        state, problem = self._state, self._state.problem
+        cpu, memory = item.cpu - state.free_cpu[node], item.memory - state.free_memory[node]
+        groups = problem.groups_of[item.vms[0]]
+        rivals = {vm for index in groups for vm in problem.groups[index].members if state.at[vm] == node}
+        ranked = []
+        for vm in state.on[node]:
+            if vm in moving or not self._may_move(vm):
+                continue
+            size = problem.needs_memory[vm]
+            enough = problem.needs_cpu[vm] >= cpu and size >= memory
+            if depth > 1 or enough:
+                ranked.append((self._costs(vm), vm not in rivals, not enough, size if enough else -size, vm))
+        ranked.sort()
+        return [entry[-1] for entry in ranked]
