@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from vcl.applying import APPLY_SECONDS
@@ -10,12 +11,24 @@ from vcl.client import Client, Object
 from vcl.inputs import Input
 
 
-def ask_plan(client: Client, inputs: Sequence[Input], down: Sequence[str], drain: Sequence[str]) -> Object:
-    """The plan, after applying the inputs and with these nodes down or drained."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is supposed: nodes that are down or drained, and whether what runs is moved."""
+
+    down: Sequence[str] = ()
+    drain: Sequence[str] = ()
+    repair: bool = False
+    balance: bool = False
+
+
+def ask_plan(client: Client, inputs: Sequence[Input], question: Question) -> Object:
+    """The plan, after applying the inputs."""
     body = {
         "files": [_file(item) for item in inputs],
-        "nodesDown": sorted(set(down)),
-        "drain": sorted(set(drain)),
+        "nodesDown": sorted(set(question.down)),
+        "drain": sorted(set(question.drain)),
+        "repair": question.repair,
+        "balance": question.balance,
     }
     found: Object = client.post("plan", body, at_least=APPLY_SECONDS)
     return found

@@ -17,6 +17,7 @@ from vcl.table import clean, render
 Object = Mapping[str, Any]
 
 HEADERS = ("ACTION", "VM", "FROM", "TO")
+TURN = "TURN"
 MOST_REASONS = 12
 """Nodes that are named for one VM that waits; -o json has all."""
 MOST_ROWS = 60
@@ -81,11 +82,14 @@ def changes_text(changes: Sequence[Object], width: int) -> str:
     if not changes:
         return ""
     shown = changes[:MOST_ROWS]
-    rows = [[clean(str(c.get(key) or "-")) for key in ("action", "vm", "source", "target")] for c in shown]
+    turns = any(c.get("turn") for c in shown)
+    keys = ("action", "vm", "source", "target", *(("turn",) if turns else ()))
+    headers = (*HEADERS, *((TURN,) if turns else ()))
+    rows = [[clean(str(c.get(key) or "-")) for key in keys] for c in shown]
     reasons = [clean(str(c.get("reason") or "")) for c in shown]
-    wide = render([[*HEADERS, "REASON"], *([*row, why] for row, why in zip(rows, reasons, strict=True))])
+    wide = render([[*headers, "REASON"], *([*row, why] for row, why in zip(rows, reasons, strict=True))])
     if max(map(len, wide.splitlines())) > width:
-        lines = render([HEADERS, *rows]).splitlines()
+        lines = render([headers, *rows]).splitlines()
         below = [_wrapped(why, width, "    ") for why in reasons]
         wide = lines[0] + "\n" + "".join(f"{a}\n{b}" for a, b in zip(lines[1:], below, strict=True))
     return wide + _more(len(changes) - len(shown))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand, place
-from reconciler.planning.reasons import Rejection, by_node
+from reconciler.planning.packing.plans import losses_of
+from reconciler.planning.placement import NamedConstraint, NodeView, Placement, VmDemand, place
+from reconciler.planning.reasons import Rejection
 
 MOST = 1000
 """More than so many are not counted."""
@@ -77,25 +78,15 @@ def headroom(cluster: Cluster, like: VmDemand) -> Headroom:
 def losses(cluster: Cluster, new: frozenset[str] = frozenset()) -> tuple[Lost, ...]:
     """For each node with VMs whose loss would leave some without a place. All VMs that have one count where
     they are. `new`: VMs that are never pinned; who adds them wants them to survive."""
+    by_name = {vm.name: vm for vm in cluster.vms}
     found = []
-    for node in sorted(cluster.nodes, key=lambda node: node.name):
-        gone = [vm for vm in cluster.vms if vm.node == node.name]
-        if not gone:
-            continue
-        others = tuple(other for other in cluster.nodes if other.name != node.name)
-        asked = [replace(vm, node=None) if vm.node == node.name else vm for vm in cluster.vms]
-        placed = place(others, asked, cluster.constraints).bindings
-        left = [vm for vm in gone if vm.name not in placed]
-        old = [vm for vm in left if vm.name not in new]
+    for node, left in sorted(losses_of(cluster.nodes, cluster.vms, cluster.constraints).items()):
+        others = tuple(other for other in cluster.nodes if other.name != node)
+        old = [by_name[name] for name in left if name not in new]
         pinned = {vm.name for vm in old if not _could(others, vm, cluster.constraints)}
         if left:
-            found.append(
-                Lost(
-                    node=node.name,
-                    vms=tuple(sorted(vm.name for vm in left if vm.name not in pinned)),
-                    pinned=tuple(sorted(pinned)),
-                )
-            )
+            vms = tuple(sorted(set(left) - pinned))
+            found.append(Lost(node=node, vms=vms, pinned=tuple(sorted(pinned))))
     return tuple(found)
 
 
@@ -156,4 +147,10 @@ def _why_not(cluster: Cluster, like: VmDemand, count: int) -> tuple[Rejection, .
     copies = _copies(like, count)
     placement = place(cluster.nodes, [*cluster.vms, *copies], cluster.constraints)
     left = next((copy.name for copy in copies if copy.name not in placement.bindings), "")
-    return by_node(placement.reasons.get(left, ""), {node.name for node in cluster.nodes})
+    return rejections(placement, left)
+
+
+def rejections(placement: Placement, vm: str) -> tuple[Rejection, ...]:
+    """Each node and why it does not take a VM that was not placed."""
+    refused = placement.refused.get(vm, {})
+    return tuple(Rejection(node=node, reason=why) for node, why in sorted(refused.items()))

@@ -54,10 +54,11 @@ class Finalise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotPlaced:
-    """`reason` names each node and why not."""
+    """`reason` says why, in one line; `nodes`: each node and why not."""
 
     vm: str
     reason: str
+    nodes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,7 @@ def plan_master(
         for vm, node in sorted(placement.bindings.items())
     ]
     not_placed = [
-        NotPlaced(vm=vm, reason=reason)
+        NotPlaced(vm=vm, reason=reason, nodes=placement.refused.get(vm, {}))
         for vm, reason in sorted(placement.reasons.items())
         if vm not in placement.bindings and vm not in placement.stays
     ]

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.planning.headroom import Cluster, Lost, losses
+from reconciler.planning.headroom import Cluster, Lost, losses, rejections
 from reconciler.planning.node_capacity import node_view
 from reconciler.planning.placement import NamedConstraint, NodeView, Placement, VmDemand, place
 from reconciler.planning.prospect import DOWN, Action, Change, NodeProspect, Waiting, node_prospects
-from reconciler.planning.reasons import by_node
 from reconciler.resources.codec import decode
 from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import NodeSpec
@@ -68,7 +67,6 @@ def _simulated(
     placement: Placement,
     lost: tuple[Lost, ...] | None,
 ) -> Simulated:
-    names = {node.name for node in nodes}
     sources = {vm.name: vm.node for vm in before}
     ordered = sorted(after, key=lambda vm: vm.name)
     changes = tuple(
@@ -87,7 +85,7 @@ def _simulated(
             vm=vm.name,
             node=sources[vm.name],
             lost=sources[vm.name] is not None,
-            nodes=by_node(placement.reasons.get(vm.name, ""), names),
+            nodes=rejections(placement, vm.name),
         )
         for vm in ordered
         if vm.node is None

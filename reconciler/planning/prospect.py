@@ -9,30 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from reconciler.planning.desired import Wish
-from reconciler.planning.master import VmRecords, demanded, plan_master
+from reconciler.planning.master import NotPlaced, VmRecords, demanded, plan_master
 from reconciler.planning.node_capacity import Amount
+from reconciler.planning.packing.plans import Balancing, Kind, Mode, Policy, Step
+from reconciler.planning.packing.plans import plan as packing_plan
 from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand
-from reconciler.planning.reasons import Rejection, by_node
+from reconciler.planning.reasons import Rejection
 from reconciler.resources.codec import encode
 from reconciler.resources.virtualmachine import EvictionStrategy
 
 DOWN = "is supposed to be down"
 DRAINED = "is supposed to be drained"
+STAYS = "its evictionStrategy is None: it stays until it is stopped"
 
 
 class Action(StrEnum):
     """Start: it is nowhere now. Restart: its node is lost, it starts elsewhere. Migrate: moves while it runs.
-    Move: is shut down there and started elsewhere. Stop and Delete: as its manifest and verbs want it."""
+    Move: is shut down there and started elsewhere. Evict: is stopped for one of higher priority. Stop and
+    Delete: as its manifest and verbs want it."""
 
     START = "Start"
     RESTART = "Restart"
     MIGRATE = "Migrate"
     MOVE = "Move"
+    EVICT = "Evict"
     STOP = "Stop"
     DELETE = "Delete"
 
@@ -48,21 +53,31 @@ class Situation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Supposed:
-    """What is taken to be so: nodes that are down, and nodes that are drained."""
+    """What is taken to be so: nodes that are down, and nodes that are drained. `repair`: what runs is moved
+    where it breaks a rule, and to make room; `balance`: also where that evens out the use of nodes."""
 
     down: frozenset[str] = frozenset()
     drained: frozenset[str] = frozenset()
+    repair: bool = False
+    balance: bool = False
+
+    @property
+    def moves(self) -> bool:
+        """Whether what runs is moved, which the master does not do (yet)."""
+        return bool(self.drained) or self.repair or self.balance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """`source`: where it is now, `target`: where it will be; None: nowhere."""
+    """`source`: where it is now, `target`: where it will be; None: nowhere. `turn`: moves come one turn after
+    the other, from 1; those of one turn are made together."""
 
     vm: str
     action: Action
     source: str | None = None
     target: str | None = None
     reason: str = ""
+    turn: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +111,8 @@ class NodeProspect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prospect:
-    """In order of name. `index` stands for everything that it was made from."""
+    """In order of name, moves of what runs last and in the order in which they are possible. `index` stands
+    for everything that it was made from."""
 
     index: str
     changes: tuple[Change, ...]
@@ -111,11 +127,12 @@ class Prospect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Planned:
-    """What the master's plan says, by VM. `names`: of all nodes."""
+    """What the master's plan says, by VM."""
 
     where: Mapping[str, str]
     why: Mapping[str, str]
-    names: frozenset[str]
+    refused: Mapping[str, tuple[Rejection, ...]]
+    evicted: Mapping[str, str]
     supposed: Supposed
 
 
@@ -127,45 +144,104 @@ def prospect(now: Situation, then: Situation, supposed: Supposed, index: str) ->
     plan = plan_master(vms, nodes, then.constraints)
     planned = _Planned(
         where={bind.vm: bind.node for bind in plan.binds},
-        why={bind.vm: bind.reason for bind in plan.binds} | {x.vm: x.reason for x in plan.not_placed},
-        names=frozenset(node.name for node in nodes),
+        why={bind.vm: bind.reason for bind in plan.binds},
+        refused={each.vm: _rejections(each) for each in plan.not_placed},
+        evicted={unbind.vm: unbind.reason for unbind in plan.unbinds},
         supposed=supposed,
     )
     fates = [_fate(vm, sources.get(vm.metadata.name), planned) for vm in vms]
     before = [demand for vm in now.vms if (demand := demanded(vm)) is not None]
-    after = [_settled(vm, sources.get(vm.metadata.name), planned) for vm in vms]
+    settled = (_settled(vm, sources.get(vm.metadata.name), planned) for vm in vms)
+    moved = _moved([vm for vm in settled if vm is not None], nodes, then, supposed)
+    placed = {change.vm for change in moved.changes}
+    waiting = [fate for fate in fates if isinstance(fate, Waiting) and fate.vm not in placed]
     return Prospect(
         index=index,
-        changes=tuple(fate for fate in fates if isinstance(fate, Change)),
-        waiting=tuple(fate for fate in fates if isinstance(fate, Waiting)),
-        nodes=node_prospects(nodes, before, [demand for demand in after if demand is not None]),
+        changes=(*(fate for fate in fates if isinstance(fate, Change)), *moved.changes),
+        waiting=tuple(sorted((*waiting, *moved.waiting), key=lambda each: each.vm)),
+        nodes=node_prospects(nodes, before, moved.vms),
     )
 
 
 def _fate(vm: VmRecords, source: str | None, planned: _Planned) -> Change | Waiting | None:
-    """What becomes of a VM; None: it stays as it is."""
+    """What the master makes of a VM; None: it stays as it is."""
     name, supposed = vm.metadata.name, planned.supposed
     if vm.desired.wish is not Wish.RUN:
         return _ending(vm, source)
     if name in planned.where:
-        action, why = _action(vm, source, supposed), planned.why[name]
+        action = Action.START if source is None else Action.MOVE
+        action = Action.RESTART if source in supposed.down else action
+        why = planned.why[name]
         return Change(vm=name, action=action, source=source, target=planned.where[name], reason=why)
-    here = _node(vm)
-    if here is not None and here not in supposed.drained:
-        return None
-    told = by_node(planned.why.get(name, ""), planned.names)
-    if here is not None:
-        told = (Rejection(node=here, reason="its evictionStrategy is None: it stays until it is stopped"),)
-    return Waiting(vm=name, node=source, lost=source in supposed.down, nodes=told)
+    if _node(vm) is None:
+        lost, told = source in supposed.down, planned.refused.get(name, ())
+        return Waiting(vm=name, node=source, lost=lost, nodes=told)
+    if name in planned.evicted:
+        return Change(vm=name, action=Action.EVICT, source=source, reason=planned.evicted[name])
+    return None
 
 
 def _settled(vm: VmRecords, source: str | None, planned: _Planned) -> VmDemand | None:
     """What it takes up then, and where."""
     demand = demanded(vm)
-    if demand is None or vm.desired.wish is not Wish.RUN:
+    if demand is None or vm.desired.wish is not Wish.RUN or vm.metadata.name in planned.evicted:
         return None
     stays = demand.node or (source if source not in planned.supposed.down else None)
-    return replace(demand, node=planned.where.get(demand.name, stays))
+    strategy = vm.spec.eviction_strategy
+    fixed = demand.fixed or (STAYS if strategy is EvictionStrategy.NONE else "")
+    return replace(demand, node=planned.where.get(demand.name, stays), fixed=fixed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Moved:
+    """What moving what runs comes to: where VMs are then, and who waits or has to stay."""
+
+    vms: tuple[VmDemand, ...]
+    changes: tuple[Change, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+
+
+def _moved(vms: Sequence[VmDemand], nodes: Sequence[NodeView], then: Situation, supposed: Supposed) -> _Moved:
+    """The planner's moves, after what the master does."""
+    if not supposed.moves:
+        return _Moved(vms=tuple(vms))
+    mode = Mode.FULL if supposed.balance else Mode.MANUAL
+    found = packing_plan(nodes, vms, then.constraints, Policy(balancing=Balancing(mode=mode)))
+    strategies = {vm.metadata.name: vm.spec.eviction_strategy for vm in then.vms}
+    at = {vm.name: vm.node for vm in vms}
+    stays = [
+        Waiting(vm=vm, node=at[vm], nodes=tuple(Rejection(node=n, reason=w.words) for n, w in why.items()))
+        for vm, why in sorted(found.stays.items())
+    ]
+    stays += [
+        Waiting(vm=vm.name, node=vm.node, nodes=(Rejection(node=vm.node or "", reason=vm.fixed),))
+        for vm in vms
+        if vm.node in supposed.drained and vm.fixed and vm.name not in found.stays
+    ]
+    return _Moved(
+        vms=tuple(replace(vm, node=found.where.get(vm.name, vm.node)) for vm in vms),
+        changes=tuple(_step(step, strategies[step.vm]) for step in found.steps),
+        waiting=tuple(stays),
+    )
+
+
+def _step(step: Step, strategy: EvictionStrategy) -> Change:
+    live = strategy in (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE)
+    match step.kind:
+        case Kind.PLACE:
+            action = Action.START
+        case Kind.EVICT:
+            action = Action.EVICT
+        case _:
+            action = Action.MIGRATE if live else Action.MOVE
+    return Change(
+        vm=step.vm,
+        action=action,
+        source=step.source,
+        target=step.target,
+        reason=step.reason,
+        turn=step.turn + 1,
+    )
 
 
 def node_prospects(
@@ -218,27 +294,22 @@ def _node(vm: VmRecords | None) -> str | None:
     return demand.node if demand is not None else None
 
 
+def _rejections(refused: NotPlaced) -> tuple[Rejection, ...]:
+    """Node by node, or in one when it is about none."""
+    found = tuple(Rejection(node=node, reason=why) for node, why in sorted(refused.nodes.items()))
+    return found or (Rejection(node="", reason=refused.reason),)
+
+
 def _suppose_node(node: NodeView, supposed: Supposed) -> NodeView:
     if node.name in supposed.down:
         return replace(node, refuses=DOWN)
-    return replace(node, refuses=DRAINED) if node.name in supposed.drained else node
+    return replace(node, refuses=DRAINED, leaving=True) if node.name in supposed.drained else node
 
 
 def _suppose_vm(vm: VmRecords, supposed: Supposed) -> VmRecords:
-    """Without its place, when its node is down, or drained and it may go."""
-    node = _node(vm)
-    may_go = vm.spec.eviction_strategy is not EvictionStrategy.NONE
-    goes = node in supposed.down or (node in supposed.drained and may_go)
-    return replace(vm, claim=None, binding=None) if goes and vm.desired.wish is Wish.RUN else vm
-
-
-def _action(vm: VmRecords, source: str | None, supposed: Supposed) -> Action:
-    if source is None:
-        return Action.START
-    if source in supposed.down:
-        return Action.RESTART
-    live = (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE)
-    return Action.MIGRATE if source in supposed.drained and vm.spec.eviction_strategy in live else Action.MOVE
+    """Without its place, when its node is down."""
+    lost = _node(vm) in supposed.down and vm.desired.wish is Wish.RUN
+    return replace(vm, claim=None, binding=None) if lost else vm
 
 
 def _ending(vm: VmRecords, source: str | None) -> Change | None:

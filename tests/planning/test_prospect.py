@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from reconciler.planning.desired import Desired, Wish
 from reconciler.planning.master import VmRecords, plan_master
-from reconciler.planning.placement import NodeView
+from reconciler.planning.placement import NamedConstraint, NodeView
 from reconciler.planning.prospect import Action, Prospect, Situation, Supposed, index_of, prospect
 from reconciler.resources.codec import decode
+from reconciler.resources.placementconstraint import PlacementConstraintSpec
 from reconciler.resources.records import Binding, Claim, ClaimPhase, ObjectMeta
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -41,8 +42,10 @@ def situation(*vms: VmRecords, nodes: tuple[NodeView, ...] = NODES) -> Situation
     return Situation(vms=vms, nodes=nodes, constraints=())
 
 
-def suppose(now: Situation, *, down: str = "", drained: str = "", then: Situation | None = None) -> Prospect:
-    supposed = Supposed(down=frozenset(down.split()), drained=frozenset(drained.split()))
+def suppose(
+    now: Situation, *, down: str = "", drained: str = "", then: Situation | None = None, **moves: bool
+) -> Prospect:
+    supposed = Supposed(down=frozenset(down.split()), drained=frozenset(drained.split()), **moves)
     return prospect(now, then or now, supposed, "index")
 
 
@@ -99,6 +102,48 @@ def test_a_vm_that_a_drain_finds_no_place_for_stays_where_it_is() -> None:
     assert [(w.vm, w.node, w.lost) for w in found.waiting] == [("a", "r1", False)]
     assert [n.after.vms for n in found.nodes] == [1, 1, 1]
     assert not found.differs
+
+
+def test_a_drain_makes_room_turn_by_turn_when_it_has_to() -> None:
+    now = situation(vm("big", "r1", 6), vm("a", "r2", 4), vm("b", "r3", 3))
+    found = suppose(now, drained="r1")
+    first, second = found.changes
+    assert (first.turn, second.turn, second.vm, second.target) == (1, 2, "big", first.source)
+    assert sorted(n.after.vms for n in found.nodes) == [0, 1, 2]
+
+
+def test_what_breaks_a_rule_is_moved_only_in_a_plan_that_repairs() -> None:
+    apart = NamedConstraint(
+        name="apart",
+        spec=decode(PlacementConstraintSpec, {"type": "AntiAffinity", "vms": {"names": ["a", "b"]}}),
+    )
+    now = replace(situation(vm("a", "r1"), vm("b", "r1")), constraints=(apart,))
+    assert not suppose(now).differs
+    (change,) = suppose(now, repair=True).changes
+    assert (change.action, change.source, change.turn) == (Action.MIGRATE, "r1", 1)
+    assert change.target in ("r2", "r3")
+
+
+def test_balance_moves_what_is_worth_it_and_nothing_when_all_is_even() -> None:
+    lopsided = situation(vm("a", "r1"), vm("b", "r1"), vm("c", "r1"))
+    assert suppose(lopsided, repair=True).changes == ()
+    found = suppose(lopsided, balance=True)
+    assert [n.after.vms for n in found.nodes] == [1, 1, 1]
+    assert [c.turn for c in found.changes] == [1, 2]
+    assert suppose(situation(vm("a", "r1"), vm("b", "r2"), vm("c", "r3")), balance=True).changes == ()
+
+
+def test_a_vm_that_is_stopped_for_a_higher_priority_is_told_and_so_is_who_waits_for_it() -> None:
+    now = situation(
+        *(vm(f"low{n}", f"r{n}", 7) for n in (1, 2, 3)), vm("high", None, 6, priority=9, preemption=True)
+    )
+    found = suppose(now)
+    (change,) = found.changes
+    assert (change.action, change.target) == (Action.EVICT, None)
+    assert "high" in change.reason
+    (waiting,) = found.waiting
+    assert (waiting.vm, waiting.node) == ("high", None)
+    assert "is stopped for it" in waiting.nodes[0].reason
 
 
 def test_an_edit_is_compared_with_what_is() -> None:

@@ -34,6 +34,12 @@ def run(
     drain: Annotated[
         list[str] | None, typer.Option("--drain", metavar="NODE", help="If this node were emptied; repeat it")
     ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="With the moves that end what breaks a rule, or make room")
+    ] = False,
+    balance: Annotated[
+        bool, typer.Option("--balance", help="With the moves that even out the use of nodes as well")
+    ] = False,
     check_index: Annotated[
         str, typer.Option("--check-index", metavar="INDEX", help="Fail unless the plan still has this index")
     ] = "",
@@ -41,7 +47,8 @@ def run(
 ) -> int:
     """Show what would happen, and do nothing.
 
-    Without options: what the master is about to do. VMs that find no place are shown with each node and why
+    Without options: what the master is about to do; it moves nothing that runs. --drain, --repair and
+    --balance show moves, one turn after the other. VMs that find no place are shown with each node and why
     not, and how full the nodes would be. The index stands for all that the plan was made from: apply with
     '--check-index' does nothing when something has changed since.
 
@@ -54,12 +61,14 @@ def run(
       vcl apply -f web.yaml --check-index 4f2a91c03b1e
       vcl plan --node-down r1
       vcl plan --drain r2 -o json
+      vcl plan --balance
     """
-    from vcl.planning import ask_plan
+    from vcl.planning import Question, ask_plan
 
     chosen = output.parse_format(output_format, ("yaml", "json"))
     inputs = read_inputs(apply, recursive=recursive).all() if apply else ()
-    plan = ask_plan(connect(ctx), inputs, node_down or (), drain or ())
+    question = Question(down=node_down or (), drain=drain or (), repair=repair, balance=balance)
+    plan = ask_plan(connect(ctx), inputs, question)
     for warning in plan.get("warnings") or []:
         print(warning, file=sys.stderr)
     if chosen.name:

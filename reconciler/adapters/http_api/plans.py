@@ -18,9 +18,14 @@ from reconciler.resources.errors import ConflictError
 
 async def plan(request: web.Request) -> web.StreamResponse:
     """POST plan"""
-    data = await requests.body(request, allowed=("files", "nodesDown", "drain"))
+    data = await requests.body(request, allowed=("files", "nodesDown", "drain", "repair", "balance"))
     files = tuple(_file(entry, f"files[{i}]") for i, entry in enumerate(requests.listed(data, "files")))
-    supposed = Supposed(down=_names(data, "nodesDown"), drained=_names(data, "drain"))
+    supposed = Supposed(
+        down=_names(data, "nodesDown"),
+        drained=_names(data, "drain"),
+        repair=requests.boolean(data, "repair"),
+        balance=requests.boolean(data, "balance"),
+    )
     planned = await plans_of(request).plan(files, supposed)
     found = encode(planned.prospect)
     empty: dict[str, Any] = {"changes": [], "waiting": [], "nodes": []}

@@ -100,9 +100,11 @@ def test_what_is_supposed_is_sent(vcl: Any, api: Any, tmp_path: Path) -> None:
     (tmp_path / "web.yaml").write_text("# mine\n")
     vcl("plan", "--apply", str(tmp_path), "--node-down", "r2", "--node-down", "r1", "--drain", "r3")
     files = [{"name": f"{tmp_path}/web.yaml", "content": "# mine\n"}]
-    assert api.requests("POST") == [
-        ("plan", {}, {"files": files, "nodesDown": ["r1", "r2"], "drain": ["r3"]})
-    ]
+    ((path, _, body),) = api.requests("POST")
+    assert (path, body["files"], body["nodesDown"], body["drain"]) == ("plan", files, ["r1", "r2"], ["r3"])
+    assert (body["repair"], body["balance"]) == (False, False)
+    vcl("plan", "--repair", "--balance")
+    assert [api.requests("POST")[-1][2][key] for key in ("repair", "balance")] == [True, True]
 
 
 def test_a_plan_for_programs_and_its_warnings(vcl: Any, api: Any) -> None:
