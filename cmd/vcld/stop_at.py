@@ -1,5 +1,6 @@
 """For tests only: `VCLD_STOP_AT=fencing:Settle` in the environment has the daemon kill itself
 (SIGKILL) before it takes that step, `VCLD_STOP_AT=fencing:Settle:STOP` has it freeze (SIGSTOP), once.
+With `VCLD_STOP_AT=@FILE` the step is what the file says when one is reached: a test can change its mind.
 
 The steps of a fencing are Intend, Fence, Settle, BreakLocks, Release, Finish, Lift and Clear. Invariant:
 without the variable nothing ever stops.
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 VARIABLE = "VCLD_STOP_AT"
 
@@ -18,13 +20,22 @@ def stop_at(
     environment: Mapping[str, str], send: Callable[[int, int], None] = os.kill
 ) -> Callable[[str], None]:
     """What is to be told of each point. `send`: signals a process id."""
-    wanted = environment.get(VARIABLE, "")
-    freezes = wanted.endswith(":STOP")
-    left = {wanted.removesuffix(":STOP")} - {""}
+    given = environment.get(VARIABLE, "")
+    done: set[str] = set()
 
     def reached(point: str) -> None:
-        if point in left:
-            left.remove(point)
-            send(os.getpid(), signal.SIGSTOP if freezes else signal.SIGKILL)
+        wanted = _read(Path(given[1:])) if given.startswith("@") else given
+        if wanted in done or point != wanted.removesuffix(":STOP"):
+            return
+        done.add(wanted)
+        send(os.getpid(), signal.SIGSTOP if wanted.endswith(":STOP") else signal.SIGKILL)
 
     return reached
+
+
+def _read(file: Path) -> str:
+    """What it says; nothing when it is not there."""
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""

@@ -39,7 +39,6 @@ OSDS = (0, 1, 2)
 STATE_POOL, NAMESPACE, IMAGE_POOL = "vcl", "vcl", "vms"
 PREFIX = "vcl-ceph-"
 _SOCKET_LIMIT = 107
-_SPACE = 256 * 2**20
 _PORTS = 40
 
 VCL_MONITOR_CAPS = ", ".join(
@@ -52,7 +51,7 @@ QEMU_CAPS = ("profile rbd", f"profile rbd pool={IMAGE_POOL}")
 _CONF = """\
 [global]
 fsid = {fsid}
-mon host = v1:{address}:{port}
+mon host = {monitors}
 auth cluster required = cephx
 auth service required = cephx
 auth client required = cephx
@@ -60,8 +59,6 @@ auth allow insecure global id reclaim = false
 public addr = {address}
 cluster addr = {address}
 ms bind msgr2 = false
-ms bind port min = {first}
-ms bind port max = {last}
 run dir = {dir}
 admin socket = {dir}/$name.asok
 log file = {dir}/$name.log
@@ -83,7 +80,6 @@ mon data avail warn = 2
 
 [mon]
 mon data = {dir}/$name
-paxos propose interval = 0.25
 
 [mgr]
 mgr data = {dir}/$name
@@ -93,20 +89,31 @@ keyring = {dir}/$name/keyring
 osd data = {dir}/$name
 keyring = {dir}/$name/keyring
 osd objectstore = memstore
-memstore device bytes = {space}
+memstore device bytes = 268435456
 osd op num shards = 2
 osd fast shutdown = false
 osd op num threads per shard = 1
 osd class load list = *
 osd class default list = *
-osd heartbeat interval = 1
-osd heartbeat grace = {grace}
 osd max pg log entries = 500
 
 [client]
 keyring = {dir}/ceph.$name.keyring
 log file =
 admin socket =
+
+{more}"""
+_HERE = """\
+[global]
+ms bind port min = {first}
+ms bind port max = {last}
+
+[mon]
+paxos propose interval = 0.25
+
+[osd]
+osd heartbeat interval = 1
+osd heartbeat grace = {grace}
 """
 
 
@@ -248,15 +255,10 @@ class PrivateCeph:
                 raise CephFailed(f"{program} is missing; install ceph-mon, ceph-osd and ceph-common")
         self.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         first, fsid = _free_ports(address), str(uuid.uuid4())
-        values = {
-            "dir": self.dir,
-            "address": address,
-            "fsid": fsid,
-            "port": first,
-            "first": first + 1,
-            "last": first + _PORTS - 1,
-        }
-        text = _CONF.format(**values, grace=heartbeat_grace, space=_SPACE)
+        more = _HERE.format(first=first + 1, last=first + _PORTS - 1, grace=heartbeat_grace)
+        text = configuration(
+            fsid=fsid, monitors=f"v1:{address}:{first}", address=address, place=self.dir, more=more
+        )
         monmap, keys = str(self.dir / "monmap"), str(self.dir / "ceph.client.admin.keyring")
         admin = ["--gen-key", "-n", "client.admin"]
         for entity in ("mon", "mds", "osd", "mgr"):
@@ -385,6 +387,12 @@ def private_ceph(*, heartbeat_grace: int = 20, mgr: bool = False) -> Iterator[Pr
         yield cluster
     finally:
         cluster.remove()
+
+
+def configuration(*, fsid: str, monitors: str, address: str, place: Path, more: str) -> str:
+    """ceph.conf of daemons at `address` that keep everything in `place`; `more`: sections to add;
+    one that is there already goes on."""
+    return _CONF.format(fsid=fsid, monitors=monitors, address=address, dir=place, more=more)
 
 
 def sweep() -> None:

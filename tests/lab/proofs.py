@@ -10,15 +10,12 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 cluster = sys.modules["vcl_lab_cluster"]
-PATIENCE = 120.0
-"""A hang limit: other things use the machine as well."""
-SETTLE = 3
+Watched = sys.modules["vcl_lab_watched"].Watched
 POOL = """\
 apiVersion: vcl/v1
 kind: StoragePool
@@ -60,99 +57,63 @@ class Boot:
     last: int
 
 
-class Proofs:
+class Proofs(Watched):
     """A lab whose VMs count."""
 
     def __init__(self, lab: Any, guest: Any) -> None:
-        self.lab = lab
-        self.fault = lab.fault
-        self.nodes = lab.nodes
+        super().__init__(lab)
         self._guest = guest
         lab.nodes["r1"].save("ceph.yaml", POOL)
-
-    # The cluster.
-
-    def until(self, holds: Callable[[], object], what: str, seconds: float = PATIENCE) -> float:
-        """Seconds that it took. The nodes' logs are shown when it does not come."""
-        began = time.monotonic()
-        try:
-            cluster.until(holds, seconds, what)
-        except cluster.LabFailed:
-            for node in self.nodes.values():
-                print(f"--- {node.name}\n{node.host.log('vcld').read_text(errors='replace')[-4000:]}")
-            print(f"--- blocklist\n{self.blocklist()}")
-            raise
-        return time.monotonic() - began
-
-    def settle(self) -> str:
-        """Everything undone; everybody is well, nobody is cut off. The master."""
-        self.fault.heal()
-        self.until(self.settled, "all agree on a master, are ready and not cut off")
-        return self.master()
-
-    def settled(self) -> bool:
-        every = list(self.nodes.values())
-        ready = all(node.standing(name) == "Ready" for node in every for name in self.nodes)
-        return bool(self.master()) and ready and not self.fenced()
-
-    def master(self, *names: str) -> str:
-        """Whom these nodes (none named: all) take for master; empty unless they are of one mind."""
-        said = {self.nodes[name].master() for name in names or self.nodes}
-        return said.pop() if len(said) == 1 else ""
-
-    def workers(self) -> list[str]:
-        master = self.settle()
-        return [name for name in self.nodes if name != master]
-
-    def blocklist(self) -> list[str]:
-        """The entries that are on it."""
-        found = self.lab.storage.command("osd", "blocklist", "ls")
-        return [line.split()[0] for line in found.splitlines() if "/" in line]
-
-    def fenced(self) -> list[str]:
-        """The nodes whose whole host is cut off from Ceph."""
-        entries = self.blocklist()
-        return [name for name, node in self.nodes.items() if f"{node.host.address.ip}:0/0" in entries]
 
     # The VMs.
 
     def run(self, vm: str, home: str) -> None:
-        """Make it, and have it on `home`, counting: the other nodes take nothing until it is there."""
-        self._close(*(name for name in self.nodes if name != home))
-        self._save(vm, home)
-        self.until(lambda: self.homes(vm) == [home], f"{vm} runs on {home}")
+        """Make it, and have it on `home`, counting."""
+        self.spread({vm: home})
+
+    def spread(self, homes: Mapping[str, str]) -> None:
+        """Make these VMs, and have each on its node, counting: until a VM is bound, the other nodes take
+        nothing new."""
+        for vm, home in homes.items():
+            self._close(*self.others(home))
+            text = MANIFEST.format(name=vm, kernel=self._guest.kernel, initrd=self._guest.initrd)
+            self.nodes[home].save(f"{vm}.yaml", text)
+            self.until(lambda vm=vm, home=home: self._bound(vm, home), f"{vm} is bound to {home}")
         self._close()
-        self.count(vm)
+        self.count(*homes)
+        assert {vm: self.homes(vm) for vm in homes} == {vm: [home] for vm, home in homes.items()}
 
-    def spread(self, *vms: str) -> dict[str, str]:
-        """Make them, and have one on each node, counting: node -> VM."""
-        for vm, home in zip(vms, self.nodes, strict=True):
-            self.run(vm, home)
-        return dict(zip(self.nodes, vms, strict=True))
+    def _bound(self, vm: str, node: str) -> bool:
+        found = self._object(vm)
+        return bool(found and found["status"].get("binding", {}).get("node") == node)
 
-    def _save(self, vm: str, node: str) -> None:
-        text = MANIFEST.format(name=vm, kernel=self._guest.kernel, initrd=self._guest.initrd)
-        self.nodes[node].save(f"{vm}.yaml", text)
+    def _object(self, vm: str) -> dict[str, Any] | None:
+        """It as r1 shows it; None when there is none, or r1 does not answer."""
+        found: dict[str, Any] = self.nodes["r1"].api(f"/apis/vcl/v1/vm/{vm}") or {}
+        return found if found.get("kind") == "VirtualMachine" else None
 
     def _close(self, *names: str) -> None:
         """Nothing new is put on these nodes, and on the others it is; returns when every node knows."""
         closed = {name: str(name in names).lower() for name in self.nodes}
         text = "".join(NODE.format(name=name, closed=word) for name, word in closed.items())
         next(iter(self.nodes.values())).save("nodes.yaml", text)
-        paths = [node.manifests / "nodes.yaml" for node in self.nodes.values()]
-        self.until(
-            lambda: all(path.exists() and path.read_text() == text for path in paths), "all nodes know"
-        )
+        self.until(lambda: self.everywhere("nodes.yaml", text), "all nodes know")
 
     def end(self, *vms: str) -> None:
-        """Delete the manifests; returns when nothing of them runs."""
+        """Delete the manifests; returns when nothing of them is left, and a VM of the name begins anew."""
+        first = self.nodes["r1"]
         for vm in vms:
-            (self.nodes["r1"].manifests / f"{vm}.yaml").unlink()
-        self.until(lambda: not any(self.homes(vm) for vm in vms), f"{vms} are stopped")
+            (first.manifests / f"{vm}.yaml").unlink()
+        for vm in vms:
+            self.until(lambda vm=vm: self._object(vm) is None and not self.homes(vm), f"{vm} is gone")
+            for node in self.nodes.values():
+                node.console_log(vm).unlink(missing_ok=True)
+        self.lab.storage.remove(*(f"{vm}.data" for vm in vms))
 
-    def homes(self, vm: str) -> list[str]:
-        """A node for each copy of it that runs, or stands still."""
-        return [node.name for node in self.nodes.values() for _ in node.qemus(vm)]
+    def end_all(self) -> None:
+        """All VMs that a test, also one that failed, has left."""
+        paths = self.nodes["r1"].manifests.glob("*.yaml")
+        self.end(*(path.stem for path in paths if "kind: VirtualMachine" in path.read_text()))
 
     def boots(self, vm: str) -> list[Boot]:
         """All of it, on whichever node, as its consoles tell, in order."""

@@ -6,30 +6,12 @@ Real Ceph, libvirt and QEMU; docs/lab.md lists which proof is where. The lab's a
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
-
-cluster = sys.modules["vcl_lab_cluster"]
-proofs = sys.modules["vcl_lab_proofs"]
-
-
-@pytest.fixture(scope="module")
-def formed(guest_image: Any) -> Iterator[Any]:
-    settings = cluster.LabSettings(config={"timers": {"masterSettle": proofs.SETTLE}})
-    with cluster.cluster_lab(settings) as lab:
-        yield proofs.Proofs(lab, guest_image)
-
-
-@pytest.fixture
-def proof(formed: Any) -> Any:
-    formed.settle()
-    return formed
 
 
 def ended(proof: Any, *vms: str) -> None:
@@ -47,13 +29,31 @@ def clients(proof: Any, vm: str) -> list[str]:
     return [each for each in status["claim"]["clients"] if not each.startswith("pid:")]
 
 
-def test_the_vms_of_a_worker_without_power_run_elsewhere(proof: Any) -> None:
+def test_the_vms_of_a_worker_without_power_run_elsewhere_and_the_host_comes_back(proof: Any) -> None:
     (worker, *_) = proof.workers()
     proof.run("worker", worker)
     proof.fault.power_cut(worker)
     proof.restarts("worker", proof.last("worker"))
     proof.sound("worker")
-    ended(proof, "worker")
+    assert proof.fenced() == [worker]
+    proof.fault.power_on(worker)
+    proof.until(proof.settled, "it takes itself off the blocklist, or is let in")
+    proof.run("more", worker)
+    ended(proof, "worker", "more")
+
+
+def test_a_daemon_that_is_started_on_a_fenced_host_ends_its_guests_and_is_let_in(proof: Any) -> None:
+    (worker, *_) = proof.workers()
+    proof.run("cut", worker)
+    before = proof.last("cut")
+    proof.fault.cut(worker)
+    proof.restarts("cut", before)
+    proof.fault.kill(worker, "vcld")
+    assert proof.fenced() == [worker]
+    proof.fault.heal()
+    took = proof.until(proof.settled, "it is let in")
+    print(f"links mended, vcld started -> let in: {took:.1f} s")
+    ended(proof, "cut")
 
 
 def test_the_vms_of_the_master_without_power_run_elsewhere(proof: Any) -> None:
@@ -66,8 +66,7 @@ def test_the_vms_of_the_master_without_power_run_elsewhere(proof: Any) -> None:
 
 
 def test_nothing_starts_where_no_majority_is_and_all_goes_on_when_one_returns(proof: Any) -> None:
-    for vm, home in {"left": "r1", "gone": "r2", "back": "r3"}.items():
-        proof.run(vm, home)
+    proof.spread({"left": "r1", "gone": "r2", "back": "r3"})
     proof.fault.power_cut("r2", "r3")
     gone, back = proof.last("gone"), proof.last("back")
     ends = time.monotonic() + 15

@@ -1,12 +1,11 @@
 """A node that is cut off: its guests stand still, and go on; or it is fenced, ends them once it is back,
 and takes part again in the same boot.
 
-Real vcld, Ceph, libvirt and QEMU. One lab: first with a patient judge, then with the usual timers.
+Real vcld, Ceph, libvirt and QEMU; the short cut with a patient judge, all else with the usual timers.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -16,38 +15,17 @@ import pytest
 
 pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
 
-cluster = sys.modules["vcl_lab_cluster"]
-proofs = sys.modules["vcl_lab_proofs"]
+TIMERS = sys.modules["vcl_lab_watched"].TIMERS
 SHORT_CUT = 5.0
 """Seconds; longer than `isolation`, and than the usual `leaseSilent`."""
-PATIENT = {"masterSettle": proofs.SETTLE, "leaseSilent": 10}
-USUAL = {"masterSettle": proofs.SETTLE}
-
-
-@pytest.fixture(scope="module")
-def formed(guest_image: Any) -> Iterator[Any]:
-    with cluster.cluster_lab(cluster.LabSettings(config={"timers": PATIENT})) as lab:
-        yield proofs.Proofs(lab, guest_image)
 
 
 @pytest.fixture
-def patient(formed: Any) -> Any:
+def patient(formed: Any) -> Iterator[Any]:
+    formed.retime({**TIMERS, "leaseSilent": 10})
     formed.settle()
-    return formed
-
-
-@pytest.fixture
-def usual(formed: Any) -> Any:
-    """The same lab, with the usual timers from now on."""
-    for node in formed.nodes.values():
-        path = node.host.files / "etc/vcl/vcld.yaml"
-        config = json.loads(path.read_text())
-        if config["timers"] != USUAL:
-            path.write_text(json.dumps({**config, "timers": USUAL}))
-            node.stop_vcld()
-            node.start_vcld()
-    formed.settle()
-    return formed
+    yield formed
+    formed.retime(TIMERS)
 
 
 def paused(proof: Any, node: str) -> bool:
@@ -78,33 +56,33 @@ def test_a_short_cut_costs_a_pause_and_nothing_else(patient: Any) -> None:
     patient.end("web")
 
 
-def test_a_node_that_was_fenced_while_cut_off_ends_its_guests_first_and_comes_back(usual: Any) -> None:
-    home = usual.workers()[0]
-    usual.run("web", home)
-    before, process = usual.last("web"), daemon(usual, home)
-    usual.fault.cut(home)
-    usual.until(lambda: paused(usual, home), "its guest is paused")
-    usual.restarts("web", before)
-    assert paused(usual, home)
-    usual.fault.mend(home)
-    ended = usual.until(lambda: home not in usual.homes("web"), "the old copy is ended")
-    assert usual.fenced() == [home]
-    back = usual.until(usual.settled, "it is let in, and takes part")
+def test_a_node_that_was_fenced_while_cut_off_ends_its_guests_first_and_comes_back(proof: Any) -> None:
+    home = proof.workers()[0]
+    proof.run("web", home)
+    before, process = proof.last("web"), daemon(proof, home)
+    proof.fault.cut(home)
+    proof.until(lambda: paused(proof, home), "its guest is paused")
+    proof.restarts("web", before)
+    assert paused(proof, home)
+    proof.fault.mend(home)
+    ended = proof.until(lambda: home not in proof.homes("web"), "the old copy is ended")
+    assert proof.fenced() == [home]
+    back = proof.until(proof.settled, "it is let in, and takes part")
     print(f"mended -> old copy ended: {ended:.1f} s, taking part: {back:.1f} s more")
-    assert daemon(usual, home) == process
-    usual.run("more", home)
-    usual.sound("web")
-    usual.end("web", "more")
+    assert daemon(proof, home) == process
+    proof.run("more", home)
+    proof.sound("web")
+    proof.end("web", "more")
 
 
-def test_a_node_that_alone_cannot_reach_ceph_ends_its_guests_which_start_elsewhere(usual: Any) -> None:
-    home = usual.workers()[0]
-    usual.run("web", home)
-    before = usual.last("web")
-    usual.fault.cut_from_ceph(home)
-    took = usual.until(lambda: home not in usual.homes("web"), "its guest is ended")
+def test_a_node_that_alone_cannot_reach_ceph_ends_its_guests_which_start_elsewhere(proof: Any) -> None:
+    home = proof.workers()[0]
+    proof.run("web", home)
+    before = proof.last("web")
+    proof.fault.cut_from_ceph(home)
+    took = proof.until(lambda: home not in proof.homes("web"), "its guest is ended")
     print(f"cut from Ceph -> ended: {took:.1f} s")
-    usual.restarts("web", before)
-    usual.settle()
-    usual.sound("web")
-    usual.end("web")
+    proof.restarts("web", before)
+    proof.settle()
+    proof.sound("web")
+    proof.end("web")

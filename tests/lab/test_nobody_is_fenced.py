@@ -5,7 +5,6 @@ Real Ceph, libvirt and QEMU; docs/lab.md lists which proof is where. The labs' a
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,42 +13,41 @@ import pytest
 
 pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
 
-cluster = sys.modules["vcl_lab_cluster"]
-proofs = sys.modules["vcl_lab_proofs"]
 VMS = ("one", "two", "three")
-LONGER_THAN_SILENCE = 12.0
-"""Seconds; a node is silent after 4, and would be fenced then if it counted as dead."""
+LONGER_THAN_SILENCE = 8.0
+"""Seconds; a node is silent after 4, and would be fenced within 5 if it counted as dead."""
 
 
 @pytest.fixture(scope="module")
-def formed(guest_image: Any) -> Iterator[Any]:
-    settings = cluster.LabSettings(config={"timers": {"masterSettle": proofs.SETTLE}})
-    with cluster.cluster_lab(settings) as lab:
-        made = proofs.Proofs(lab, guest_image)
-        made.settle()
-        made.spread(*VMS)
-        yield made
+def three(formed: Any) -> Any:
+    """One VM on each node."""
+    formed.settle()
+    formed.spread(dict(zip(VMS, formed.nodes, strict=True)))
+    return formed
 
 
 @pytest.fixture
-def proof(formed: Any) -> Iterator[Any]:
-    """All is well before, and after: the same copies, no node cut off, sound disks."""
-    formed.settle()
-    yield formed
-    formed.settle()
-    formed.count(*VMS)
-    for vm in VMS:
-        formed.sound(vm)
+def proof(three: Any) -> Iterator[Any]:
+    """All is well after it: one copy of each, no node cut off, sound disks."""
+    yield three
+    all_is_well(three)
 
 
 @pytest.fixture
-def untouched(proof: Any) -> Iterator[Any]:
+def untouched(three: Any) -> Iterator[Any]:
     """The same processes go on to the end, and no node is ever cut off."""
-    pids, entries = proof.pids(*VMS), proof.blocklist()
-    yield proof
+    pids, entries = three.pids(*VMS), three.blocklist()
+    yield three
+    all_is_well(three)
+    assert three.pids(*VMS) == pids
+    assert [entry for entry in three.blocklist() if entry not in entries] == []
+
+
+def all_is_well(proof: Any) -> None:
     proof.settle()
-    assert proof.pids(*VMS) == pids
-    assert [entry for entry in proof.blocklist() if entry not in entries] == []
+    proof.count(*VMS)
+    for vm in VMS:
+        proof.sound(vm)
 
 
 def on(proof: Any, node: str) -> str:
@@ -75,6 +73,28 @@ def test_daemons_that_are_killed_or_frozen_cost_their_vms_nothing(untouched: Any
     quiet(untouched, LONGER_THAN_SILENCE)
     assert untouched.nodes[other].standing(killed) == "Degraded"
     untouched.count(*VMS)
+
+
+def test_a_node_that_is_cut_from_the_mesh_only_keeps_its_guest_which_starts_nowhere_else(
+    untouched: Any,
+) -> None:
+    """A worker, then the master, which gives way to another; their leases tell the others that they live."""
+    master = untouched.master()
+    for cut in (untouched.others(master)[0], master):
+        rest = untouched.others(cut)
+        untouched.fault.cut_from_mesh(cut)
+        untouched.until(
+            lambda cut=cut, rest=rest: (
+                {untouched.nodes[name].standing(cut) for name in rest} == {"Degraded"}
+                and untouched.master(*rest) in rest
+            ),
+            f"{cut} is known to live, and one of the others is master",
+        )
+        quiet(untouched, LONGER_THAN_SILENCE)
+        assert [len(untouched.homes(vm)) for vm in VMS] == [1, 1, 1]
+        untouched.count(*VMS)
+        untouched.fault.mend(cut)
+        untouched.until(untouched.settled, f"{cut} takes part again")
 
 
 def test_a_stall_of_ceph_with_a_flap_of_the_mesh_in_it_costs_only_time(untouched: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+cluster = sys.modules["vcl_lab_cluster"]
 BIN = Path(sys.executable).parent
 VM = """\
 apiVersion: vcl/v1
@@ -64,7 +65,7 @@ class Node:
                 [BIN / "vcld", "--config", self.config, *arguments], stderr=log, stdout=log
             )
         if wait:
-            self.until(lambda: self.vcl("version").returncode == 0)
+            self.until(lambda: cluster.ask(self.socket, cluster.STATUS))
 
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send the signal, and the exit status."""
@@ -102,8 +103,7 @@ class Node:
 
     def vm(self, name: str) -> dict[str, Any]:
         """The merged object, empty when there is none."""
-        answer = self.vcl("get", "vm", name, "-o", "json")
-        found: dict[str, Any] = json.loads(answer.stdout) if answer.returncode == 0 else {}
+        found: dict[str, Any] = cluster.ask_for(self.socket, "vm", name)
         return found
 
     def phase(self, name: str) -> str:

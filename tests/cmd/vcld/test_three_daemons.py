@@ -6,15 +6,17 @@ They are asked as a person asks them, with `vcl` on any of the three.
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.slow
+cluster = sys.modules["vcl_lab_cluster"]
 
 
 def cluster_of(node: Any) -> dict[str, Any]:
-    return (node.told("cluster", "status") or {}).get("cluster") or {}
+    return (cluster.ask(node.socket, cluster.STATUS) or {}).get("cluster") or {}
 
 
 def standings(node: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ them, and everything that can go wrong with them at a call.
 It never touches this machine's own network, mounts, libvirt or Ceph; docs/lab.md tells more.
 """
 
+from .api import STATUS, ask, ask_for
 from .audit import WriterAudit
 from .faults import Faults, Way
 from .host import Address, Host
@@ -18,6 +19,7 @@ from .settings import CephSettings, LabSettings, Layout, kept
 from .storage import Storage
 
 __all__ = [
+    "STATUS",
     "Address",
     "CephSettings",
     "ClusterLab",
@@ -31,6 +33,8 @@ __all__ = [
     "Way",
     "WriterAudit",
     "Written",
+    "ask",
+    "ask_for",
     "cluster_lab",
     "first_process",
     "foreign",

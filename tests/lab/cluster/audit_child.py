@@ -67,7 +67,7 @@ class Audit:
             try:
                 self._look(name)
             except rbd.ImageNotFound:
-                self._last.pop(name, None)
+                continue
         self.seen["passes"] += 1
 
     def _look(self, name: str) -> None:
@@ -100,7 +100,7 @@ class Audit:
         if found is None:
             return
         self.seen["records"] += 1
-        last = self._last.get(name)
+        last = self._last.get(image.id())  # an image that was removed and made again is another one
         if last is not None and (found.boots, found.tick) < (last.boots, last.tick):
             self.tell(
                 what="counter went back",
@@ -108,7 +108,7 @@ class Audit:
                 before=dataclasses.asdict(last),
                 now=dataclasses.asdict(found),
             )
-        self._last[name] = found
+        self._last[image.id()] = found
 
     def tell(self, **finding: object) -> None:
         with (self._place / "audit.jsonl").open("a") as out:

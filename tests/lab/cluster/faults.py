@@ -159,7 +159,8 @@ class Faults:
         for host in self._hosts.values():
             host.power_on()
             host.thaw()
-        self._storage.start()
+        if not self._storage.complete():
+            self._storage.start()
         with ThreadPoolExecutor(len(self._nodes)) as workers:
             list(workers.map(Node.start, self._nodes.values()))
 

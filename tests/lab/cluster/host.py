@@ -1,7 +1,8 @@
 """One machine of the lab: namespaces of its own for processes, network, mounts, name and IPC.
 
 Its disk is DIRECTORY/fs, which outlives a power cut; /run, every process and every connection do not.
-The object holds no state: everything is found on disk and in /proc, so that another process can go on.
+The object holds no state but what it can check: everything is found on disk and in /proc, so that another
+process can go on.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Host:
         self.address = address
         self._switch = switch
         self._everybody = everybody
+        self._found: Process | None = None
 
     @property
     def files(self) -> Path:
@@ -64,8 +66,11 @@ class Host:
         return self.dir / "fs"
 
     def first(self) -> Process | None:
-        """Its first process; None when it is off."""
-        return first_process([str(INIT), str(self.dir), self.name])
+        """Its first process; None when it is off. Found once: all that is asked of a machine asks this,
+        and to look through all of /proc each time keeps a processor busy."""
+        if self._found is None or not self._found.alive():
+            self._found = first_process([str(INIT), str(self.dir), self.name])
+        return self._found
 
     def on(self) -> bool:
         return self.first() is not None
@@ -114,11 +119,11 @@ class Host:
         namespaces = ("--mount", "--uts", "--ipc", "--net", "--pid", "--wdns=/")
         return ["nsenter", "--target", str(self._running().pid), *namespaces, "--", *command]
 
-    def spawn(self, name: str, *command: str) -> None:
+    def spawn(self, name: str, *command: str, env: Mapping[str, str] | None = None) -> None:
         """Start a daemon; what it prints goes to log(name). No-op when it runs."""
         if self.daemon(name) is None:
             script = _SCRIPT.format(log=shlex.quote(str(self.log(name))), name=name)
-            self.run("sh", "-c", script, name, *command)
+            self.run("sh", "-c", script, name, *command, env=env)
 
     def log(self, name: str) -> Path:
         return self.dir / f"{name}.log"

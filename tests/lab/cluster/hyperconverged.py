@@ -38,66 +38,19 @@ mon client ping timeout = 4
 """
 """What docs/operations.md recommends for such hosts."""
 _CONF = """\
-[global]
-fsid = {fsid}
-mon host = {monitors}
-auth cluster required = cephx
-auth service required = cephx
-auth client required = cephx
-auth allow insecure global id reclaim = false
-public addr = {address}
-cluster addr = {address}
-ms bind msgr2 = false
-run dir = {dir}
-admin socket = {dir}/$name.asok
-log file = {dir}/$name.log
-log to stderr = false
-debug none = 0/0
-mon cluster log file = {dir}/cluster.log
-max open files = 0
-osd pool default size = 3
-osd pool default min size = 2
-osd pool default pg num = 8
-osd pool default pg autoscale mode = off
-osd crush chooseleaf type = 0
-mon osd reporter subtree level = osd
-mon allow pool delete = true
-mon warn on pool no redundancy = false
-mon warn on insecure global id reclaim = false
-mon data avail crit = 1
-mon data avail warn = 2
-{fast}
-[mon]
-mon data = {dir}/$name
-
 [mgr]
-mgr data = {dir}/$name
-keyring = {dir}/$name/keyring
 mgr stats period = 1
 
-[osd]
-osd data = {dir}/$name
-keyring = {dir}/$name/keyring
-osd objectstore = memstore
-memstore device bytes = 268435456
-osd op num shards = 2
-osd fast shutdown = false
-osd op num threads per shard = 1
-osd class load list = *
-osd class default list = *
-osd max pg log entries = 500
-
 [client]
-keyring = {dir}/ceph.$name.keyring
-log file =
-admin socket =
 mon client hunt interval = 1
 mon client hunt interval backoff = 1
-"""
+
+[global]
+{fast}"""
 
 
 def _ceph() -> ModuleType:
-    """tests/lab/ceph.py, for the users' rights: they are the same in every layout."""
+    """tests/lab/ceph.py, for the configuration and the users' rights: they are the same in every layout."""
     name = "vcl_lab_ceph"
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, SCRIPT)
@@ -137,6 +90,10 @@ class SpreadStorage(Storage):
         if fresh:
             self._make_pools()
         until(self.clean, 60.0, "every copy of every object is complete")
+
+    def complete(self) -> bool:
+        """See Storage."""
+        return all(host.daemon(name) for name, host in self._places.items()) and self.clean()
 
     def start_on(self, node: str) -> None:
         """The monitor and the OSD of a node that has booted; does not wait for them."""
@@ -228,8 +185,14 @@ class SpreadStorage(Storage):
         for host in (self.host, *self._nodes):
             place = host.dir / "c"
             place.mkdir(exist_ok=True)
-            values = {"fsid": fsid, "monitors": self.monitors(), "fast": fast}
-            (place / "ceph.conf").write_text(_CONF.format(**values, address=host.address.ip, dir=place))
+            text = _ceph().configuration(
+                fsid=fsid,
+                monitors=self.monitors(),
+                address=host.address.ip,
+                place=place,
+                more=_CONF.format(fast=fast),
+            )
+            (place / "ceph.conf").write_text(text)
         keys, monmap = str(self.dir / "ceph.client.admin.keyring"), str(self.dir / "monmap")
         caps = [word for entity in ("mon", "mds", "osd", "mgr") for word in ("--cap", entity, "allow *")]
         self.host.run("ceph-authtool", "--create-keyring", keys, "--gen-key", "-n", "client.admin", *caps)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import shutil
 import signal
-import socket
 import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
+from .api import STATUS, ask
 from .host import Host
 from .processes import LabFailed, until
 from .settings import LabSettings
@@ -122,7 +121,7 @@ class Node:
 
     def start_vcld(self, *, wait: bool = True, timeout: float = 30.0) -> None:
         """By default returns when it answers. No-op when it runs."""
-        self.host.spawn(VCLD, sys.executable, "-m", "vcld.main")
+        self.host.spawn(VCLD, sys.executable, "-m", "vcld.main", env=self._settings.environment)
         if wait:
             until(self._vcld_answers, timeout, f"vcld of {self.name} answers; see {self.host.log(VCLD)}")
 
@@ -164,37 +163,28 @@ class Node:
         return json.loads(done.stdout) if done.returncode == 0 else None
 
     def api(self, path: str) -> Any:
-        """What vcld's API says (docs/api.md), in milliseconds; None when it does not answer."""
+        """What vcld's API says; None when it does not answer."""
         first = self.host.first()
-        if first is None:
-            return None
-        call = http.client.HTTPConnection("vcld", timeout=10)
-        call.sock = socket.socket(socket.AF_UNIX)
-        try:
-            call.sock.settimeout(10)
-            call.sock.connect(f"/proc/{first.pid}/root/run/vcl/vcld.sock")
-            call.request("GET", path)
-            return json.loads(call.getresponse().read())
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            call.close()
+        return ask(f"/proc/{first.pid}/root/run/vcl/vcld.sock", path) if first is not None else None
 
     def master(self) -> str:
         """Who is master, as this node sees it; empty when nobody is, or vcld does not answer."""
-        status = self.api("/apis/vcl/v1/status")
+        status = self.api(STATUS)
         return (status or {}).get("cluster", {}).get("master") or ""
 
     def epoch(self) -> int:
         """The epoch that this node has seen last; 0 when vcld does not answer."""
-        status = self.api("/apis/vcl/v1/status")
+        status = self.api(STATUS)
         return int((status or {}).get("cluster", {}).get("epoch") or 0)
 
     def standing(self, name: str) -> str:
         """What this node thinks of another; empty when vcld does not answer."""
-        status = self.api("/apis/vcl/v1/status") or {}
-        nodes = status.get("cluster", {}).get("nodes", [])
-        return next((each["standing"] for each in nodes if each["name"] == name), "")
+        return self.standings().get(name, "")
+
+    def standings(self) -> dict[str, str]:
+        """What this node thinks of each, itself included; nothing when vcld does not answer."""
+        status = self.api(STATUS) or {}
+        return {each["name"]: each["standing"] for each in status.get("cluster", {}).get("nodes", [])}
 
     def virsh(self, *arguments: str) -> str:
         done: str = self.host.run("virsh", "-q", *arguments).stdout

@@ -110,13 +110,13 @@ def freeze(victims: Callable[[], list[Process]]) -> None:
     until(lambda: all(each.stands_still() for each in stopped), 10.0, "stopped processes stand still")
 
 
-def until(holds: Callable[[], object], seconds: float, what: str) -> None:
-    """Wait for it. Raises LabFailed after so many seconds."""
+def until(holds: Callable[[], object], seconds: float, what: str, *, every: float = 0.02) -> None:
+    """Wait for it, looking that often. Raises LabFailed after so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise LabFailed(f"waited {seconds:.0f} s in vain until {what}")
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 def start_time(pid: int) -> str:

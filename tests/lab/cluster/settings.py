@@ -30,7 +30,7 @@ class CephSettings(StrEnum):
 class LabSettings:
     """`nodes`: how many; `ceph`: whether it runs, which vcld needs; `vcld`: whether it runs on the nodes;
     `tls`: of the mesh; `layout`, `ceph_settings`: see there; `config` is laid over what the lab writes into
-    each vcld.yaml, one level deep."""
+    each vcld.yaml, one level deep; `environment`: more of it for each vcld."""
 
     nodes: int = 3
     ceph: bool = True
@@ -39,6 +39,7 @@ class LabSettings:
     layout: Layout = Layout.SEPARATE
     ceph_settings: CephSettings = CephSettings.RECOMMENDED
     config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def keep(self, directory: Path) -> None:
         """Write them down for `kept`."""

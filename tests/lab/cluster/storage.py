@@ -31,6 +31,12 @@ class Storage:
         if self.used:
             self._ceph("start", "--mgr", "--address", self.host.address.ip)
 
+    def complete(self) -> bool:
+        """Whether every daemon runs, and every OSD is up."""
+        if not self.used:
+            return self.host.on()
+        return all(self._runs(name) for name in DAEMONS) and "3 up" in self.command("osd", "stat")
+
     def start_on(self, node: str) -> None:
         """What runs of Ceph on a node that has booted: nothing, in this layout."""
 
@@ -69,6 +75,12 @@ class Storage:
         """What `ceph WORDS` prints, as client.admin."""
         return self._ceph("command", "--words", *words)
 
+    def remove(self, *images: str) -> None:
+        """Delete images, those that somebody still has open excepted."""
+        conf = str(self.dir / "ceph.conf")
+        for image in images:
+            self.host.run("rbd", "-c", conf, "--no-progress", "rm", f"vms/{image}", check=False)
+
     def content(self, image: str) -> bytes:
         """What is in an image now; only what its writers have flushed is sure to be seen."""
         copy = self.host.dir / "content"
@@ -86,6 +98,14 @@ class Storage:
     def keyrings(self) -> list[Path]:
         """Of the users with the least rights; the administrator's never leaves the machine."""
         return [self.dir / f"ceph.client.{user}.keyring" for user in USERS]
+
+    def _runs(self, name: str) -> bool:
+        """Whether it is among the machine's processes."""
+        words = ["-i", name.split(".")[1]]
+        return any(
+            each.words()[:1] == [f"ceph-{name.split('.')[0]}"] and each.words()[2:4] == words
+            for each in self.host.members()
+        )
 
     def _setting(self, name: str) -> str:
         found = re.search(rf"^{name} = (.*)$", (self.dir / "ceph.conf").read_text(), flags=re.MULTILINE)
