@@ -104,6 +104,7 @@ def bare_lab() -> Iterator[Any]:
     lab = _LABS.want(cluster.LabSettings(vcld=False))
     yield lab
     lab.audit.check()
+    lab.fault.heal()
 
 
 @pytest.fixture(scope="module")
