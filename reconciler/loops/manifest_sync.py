@@ -41,9 +41,10 @@ from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.manifests import BaseStore, ManifestDirectory
 from reconciler.resources import keys
 from reconciler.resources.crosscheck import KnownObjects
-from reconciler.resources.errors import ConflictError, ManifestDirectoryError, VclError
+from reconciler.resources.errors import ConflictError, ManifestDirectoryError, StoreUnavailable, VclError
 from reconciler.resources.records import SpecRecord, dump
 from reconciler.resources.scans import Base, Scan
+from reconciler.resources.transactions import Committed
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +107,7 @@ class ManifestSync:
         self._deletions: dict[ObjectKey, bool] = {}
         self._confirmed: frozenset[str] = frozenset()
         self._wake = asyncio.Event()
+        self._written = 0
         self._refusal = ""
 
     async def step(self) -> float:
@@ -222,7 +224,10 @@ class ManifestSync:
         return scan
 
     async def _look(self, scan: Scan) -> _Look:
-        """Merge the scan with the store, and bring the directory to what came of it."""
+        """Merge the scan with the store, and bring the directory to what came of it. Never with a copy from
+        before the last write of this loop: that would look as if somebody had saved the older file again."""
+        if self.ports.views.cache.revision < self._written:
+            raise StoreUnavailable("the copy of the store does not show the last write of manifests yet")
         now = self.ports.clock.monotonic()
         store, ages = self.reader.store(), self.reader.ages(scan, now)
         base = self._memory.base
@@ -283,6 +288,8 @@ class ManifestSync:
             log.info("manifests: %s changed meanwhile, deciding again", ", ".join(lost[:3]))
             await self._catch_up(write, lost)
             return False
+        if isinstance(result, Committed):
+            self._written = result.revision
         for reason in write.reasons:
             log.info("manifests: %s", reason)
         return True
