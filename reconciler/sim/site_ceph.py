@@ -88,12 +88,10 @@ class _Images(SimCeph):
 
 
 class SiteCeph:
-    """`guests(host)`: those in a host's memory now, set by the cluster. `coupled`: a host whose addresses are
-    fenced does not reach the store either, as where both are in one Ceph; else only guests are shut out."""
+    """`guests(host)`: those in a host's memory now, set by the cluster. A host whose addresses are fenced
+    does not reach the store either: both are in this one Ceph."""
 
-    def __init__(
-        self, world: World, fsid: str = "c5157a11-0000-4000-8000-000000000001", *, coupled: bool = False
-    ) -> None:
+    def __init__(self, world: World, fsid: str = "c5157a11-0000-4000-8000-000000000001") -> None:
         self.world = world
         self.blocklist = SimBlocklist(fsid=fsid, now=lambda: world.now)
         self.images = _Images(fsid=fsid, fences=self.blocklist)
@@ -103,16 +101,19 @@ class SiteCeph:
         self.arrived: list[Callable[[Arrival], None]] = []
         self.guests: Callable[[str], tuple[Guest, ...]] = lambda host: ()
         self._random = Random(f"{world.seed}/ceph")
-        if coupled:
-            world.always(self._bar)
+        world.always(self._bar)
         world.always(self._note)
         self.fenced = 0
         self._barred: set[str] = set()
         world.schedule.call_later(TICK, self._tick)
 
     def reaches(self, host: str) -> bool:
-        """Whether its requests are answered now."""
-        return self.world.storage.reach(host) is Reach.OPEN
+        """Whether its requests get an answer now: at its OSDs perhaps that it is blocklisted."""
+        return self.world.storage.way(host) is Reach.OPEN
+
+    def bars(self, host: str) -> bool:
+        """Whether the OSDs refuse whatever comes from its addresses."""
+        return self.blocklist.bars(f"{self.world.node(host).address}:0/1")
 
     def shuts_out(self, host: str) -> bool:
         """Whether the host can read in the blocklist that it is there as a whole."""
@@ -169,12 +170,12 @@ class SiteCeph:
     def _bar(self) -> None:
         """A fenced host's daemon does not reach the store either."""
         for node in self.world.nodes:
-            self.world.storage.bar(node.name, barred=self.blocklist.bars(f"{node.address}:0/1"))
+            self.world.storage.bar(node.name, barred=self.bars(node.name))
 
     def _note(self) -> None:
         """Count how often a host is fenced."""
         for node in self.world.nodes:
-            if not self.blocklist.bars(f"{node.address}:0/1"):
+            if not self.bars(node.name):
                 self._barred.discard(node.name)
             elif node.name not in self._barred:
                 self._barred.add(node.name)

@@ -1,7 +1,7 @@
 """A host's ways to the world's Ceph: its storage pool, its fencer, and its QEMUs as clients.
 
-Invariant: nothing here answers a host whose way to Ceph is cut, stalled or closed by the blocklist; it learns
-that by its deadline.
+Invariant: nothing here answers a host whose way to Ceph is cut or stalled; it learns that by its deadline. A
+blocklisted host's monitors answer, and its OSDs refuse it at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reconciler.resources.domains import (
     Observed,
     StartRequest,
 )
-from reconciler.resources.errors import ControllerUnavailable, FenceFailed, PoolUnavailable
+from reconciler.resources.errors import ControllerUnavailable, FenceFailed, PoolUnavailable, StartFailed
 from reconciler.resources.fencing import FenceOrder, Proof, client_host
 from reconciler.resources.images import RbdName
 from reconciler.resources.infrastructure import PoolType, RbdPool, StoragePoolSpec
@@ -44,6 +44,8 @@ class SiteRbd(SimRbd):
         if not self._site.reaches(self._host):
             await asyncio.sleep(timeout)
             raise PoolUnavailable(f"the Ceph pool {self.pool} did not answer within {timeout:g} s")
+        if self._site.bars(self._host):
+            raise PoolUnavailable(f"the Ceph pool {self.pool} refuses this host: it is blocklisted")
         await super()._answers(timeout)
 
 
@@ -112,6 +114,8 @@ class _Lifecycle:
         if names and not self._site.reaches(self._host):
             await asyncio.sleep(timeout)
             raise ControllerUnavailable(f"the QEMU of {definition.name} could not open its images")
+        if names and self._site.bars(self._host):
+            raise StartFailed(f"the QEMU of {definition.name} may not open its images: blocklisted")
         seen = await self._inner.create(definition, timeout=timeout)
         if names:
             self._site.started(self._host, definition.name, seen.incarnation, names)

@@ -50,11 +50,9 @@ class Forgetful(SiteFencer):
 class Site:
     """Three nodes, and one VM on r2 with its disk in Ceph."""
 
-    def __init__(
-        self, world: World, fencer: Callable[[SiteCeph, str], Fencer], *, coupled: bool = False
-    ) -> None:
+    def __init__(self, world: World, fencer: Callable[[SiteCeph, str], Fencer]) -> None:
         self.world = world
-        self.ceph = SiteCeph(world, coupled=coupled)
+        self.ceph = SiteCeph(world)
         self.cluster = SimCluster(
             world, NODES, parse, site=self.ceph, fencers=lambda ports: (self._fencer(fencer, ports),)
         )
@@ -115,7 +113,7 @@ def test_a_killed_guests_last_write_is_refused_when_its_link_heals() -> None:
 
 def test_a_host_that_is_shut_out_of_the_store_as_well_ends_its_guests() -> None:
     with World(seed=3) as world:
-        site = Site(world, SiteFencer, coupled=True)
+        site = Site(world, SiteFencer)
         victim = site.owner()
         site.vanish(victim)
         assert site.failed_over_from(victim)
