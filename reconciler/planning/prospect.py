@@ -210,7 +210,12 @@ def _moved(vms: Sequence[VmDemand], nodes: Sequence[NodeView], then: Situation, 
     strategies = {vm.metadata.name: vm.spec.eviction_strategy for vm in then.vms}
     at = {vm.name: vm.node for vm in vms}
     stays = [
-        Waiting(vm=vm, node=at[vm], nodes=tuple(Rejection(node=n, reason=w.words) for n, w in why.items()))
+        Waiting(
+            vm=vm,
+            node=at[vm],
+            nodes=tuple(Rejection(node=node, reason=each.words) for node, each in sorted(why.items()))
+            or (Rejection(node="", reason="there is no other node"),),
+        )
         for vm, why in sorted(found.stays.items())
     ]
     stays += [

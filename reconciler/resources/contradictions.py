@@ -144,6 +144,9 @@ def _together_and_apart(board: _Board) -> Iterator[Contradiction]:
         for unit in board.together.units(apart.vms, key):
             if len(unit) < 2:
                 continue
+            certain = board.together.labelled(unit, key)
+            if not certain and not _all_labelled(board.hosts, key):
+                continue  # they may share a node that has no value of the key
             one, other = unit[:2]
             through = board.together.path(one, other, key)
             where = "a node" if key == NODE else f"a value of {key}"
@@ -152,8 +155,12 @@ def _together_and_apart(board: _Board) -> Iterator[Contradiction]:
                 vms=unit,
                 why=f"{one} and {other} must share {where} and must not",
                 cure="remove one of these constraints, or make it Preferred",
-                certain=True,
+                certain=certain,
             )
+
+
+def _all_labelled(hosts: Hosts | None, key: str) -> bool:
+    return bool(hosts) and all(key in labels for labels in (hosts or {}).values())
 
 
 def _nowhere(board: _Board, choices: NodeChoices, told: set[str]) -> Iterator[Contradiction]:
@@ -283,29 +290,32 @@ def _uneven(board: _Board, choices: NodeChoices, told: set[str]) -> Iterator[Con
 def _lopsided(
     board: _Board, choices: NodeChoices, spread: Chosen, vms: tuple[str, ...]
 ) -> Iterator[Contradiction]:
+    """A Spread counts over the values that any of its VMs may be at. Some of them that are bound to a few of
+    these, or to each other, can be more than the rest can even out."""
     key, skew = spread.rule.spec.topology_key, spread.rule.spec.max_skew
-    every = choices.all_places(key)
-    usable = frozenset[str]().union(*(choices.reached(vm, key) for vm in vms))
-    largest = max(board.together.units(vms, key), key=len)
-    rest = (len(vms) - len(largest)) // max(1, len(every) - 1)
+    reach = {vm: choices.reached(vm, key) for vm in vms}
+    usable = frozenset[str]().union(*reach.values())
     rules: tuple[str, ...] = ()
-    if usable < every and len(vms) > len(usable) * skew:
-        rules = tuple(choices.rules_of(vms))
-        empty = _and(sorted(every - usable))
-        where = _and(sorted(usable)) or "no node"
-        why = f"its {len(vms)} VMs can go to {where} only, and {empty} stays empty"
-    elif len(every) > 1 and len(largest) - rest > skew:
+    why = ""
+    for few in sorted({frozenset(spots) for spots in reach.values()}, key=sorted):
+        bound = [vm for vm in vms if reach[vm] <= few]
+        others = usable - few
+        if few and others and -(-len(bound) // len(few)) - (len(vms) - len(bound)) // len(others) > skew:
+            rules = tuple(choices.rules_of(bound))
+            why = f"{_and(bound)} can be at {_and(sorted(few))} only, too many for what can be elsewhere"
+            break
+    largest = max(board.together.units(vms, key), key=len)
+    if not why and len(usable) > 1 and len(largest) - (len(vms) - len(largest)) // (len(usable) - 1) > skew:
         rules = board.together.path(largest[0], largest[1], key)
         why = f"{_and(largest)} must be together, which is more than the others can even out"
-    else:
-        return
-    yield Contradiction(
-        rules=tuple(dict.fromkeys((spread.rule.name, *rules))),
-        vms=vms,
-        why=f"{why} (maxSkew {skew})",
-        cure="raise maxSkew, or make one of the constraints Preferred",
-        certain=False,
-    )
+    if why:
+        yield Contradiction(
+            rules=tuple(dict.fromkeys((spread.rule.name, *rules))),
+            vms=vms,
+            why=f"{why} (maxSkew {skew})",
+            cure="raise maxSkew, or make one of the constraints Preferred",
+            certain=False,
+        )
 
 
 def _and(words: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Which VMs must be together, through any number of Affinity constraints, and through which.
 
-Invariant: sharing a node is sharing every topology that nodes have: constraints on nodes count for all keys.
+Invariant: sharing a node is sharing every topology that it has: constraints on nodes count for all keys.
 """
 
 from __future__ import annotations
@@ -33,6 +33,12 @@ class Togetherness:
                 if leader in found:
                     found[leader].add(vm)
         return [tuple(sorted(some)) for _, some in sorted(found.items())]
+
+    def labelled(self, unit: Iterable[str], key: str) -> bool:
+        """Whether the VMs of a unit must be at a value of `key`: a constraint of this very key is among those
+        that keep them together."""
+        vms = frozenset(unit)
+        return key == NODE or any(edge[1] == key and not vms.isdisjoint(edge[2]) for edge in self._edges)
 
     def path(self, one: str, other: str, key: str) -> tuple[str, ...]:
         """The constraints through which two VMs are together, the fewest; empty when they are not."""

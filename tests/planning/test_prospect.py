@@ -112,6 +112,11 @@ def test_a_drain_makes_room_turn_by_turn_when_it_has_to() -> None:
     assert sorted(n.after.vms for n in found.nodes) == [0, 1, 2]
 
 
+def test_a_vm_that_cannot_be_drained_for_want_of_another_node_says_so() -> None:
+    (waiting,) = suppose(situation(vm("a", "r1"), nodes=NODES[:1]), drained="r1").waiting
+    assert [(r.node, r.reason) for r in waiting.nodes] == [("", "there is no other node")]
+
+
 def test_what_breaks_a_rule_is_moved_only_in_a_plan_that_repairs() -> None:
     apart = NamedConstraint(
         name="apart",

@@ -42,9 +42,12 @@ def test_together_through_others_and_apart_names_every_constraint_on_the_way() -
 def test_sharing_a_node_is_sharing_a_zone_but_not_the_other_way_round() -> None:
     apart_zones = rule("apart", "AntiAffinity", "a", "b", topologyKey="zone")
     same_zone = rule("same", "Affinity", "a", "b", topologyKey="zone")
-    assert found(rule("same", "Affinity", "a", "b"), apart_zones)[0][1] == (
-        "a and b must share a value of zone and must not"
-    )
+    same_node = rule("same", "Affinity", "a", "b")
+    why = "a and b must share a value of zone and must not"
+    assert found(same_node, apart_zones, hosts=HOSTS) == [(("same", "apart"), why, False)]
+    assert found(same_zone, apart_zones) == [(("same", "apart"), why, True)]
+    unlabelled = {**HOSTS, "r4": dict[str, str]()}
+    assert found(same_node, apart_zones) == found(same_node, apart_zones, hosts=unlabelled) == []
     assert found(same_zone, rule("apart", "AntiAffinity", "a", "b"), hosts=HOSTS) == []
 
 
@@ -101,12 +104,17 @@ def test_apart_and_all_bound_to_too_few_nodes_is_certain_and_names_who_binds() -
     ]
 
 
-def test_a_spread_that_part_of_the_nodes_cannot_take() -> None:
-    spread = rule("spread", "Spread", "a", "b", "c", topologyKey="zone", maxSkew=1)
+def test_a_spread_of_which_too_many_are_bound_to_a_part_or_to_each_other() -> None:
+    spread = rule("spread", "Spread", "a", "b", "c", "d", topologyKey="zone", maxSkew=1)
     bound = rule("bound", "NodeAffinity", "a", "b", "c", nodes=("r1", "r2"))
     assert found(spread, hosts=HOSTS) == []
+    assert found(spread, rule("all", "NodeAffinity", "a", "b", "c", "d", nodes=("r1",)), hosts=HOSTS) == []
     assert found(spread, bound, hosts=HOSTS) == [
-        (("spread", "bound"), "its 3 VMs can go to a only, and b stays empty (maxSkew 1)", False)
+        (
+            ("spread", "bound"),
+            "a, b and c can be at a only, too many for what can be elsewhere (maxSkew 1)",
+            False,
+        )
     ]
     same = rule("same", "Affinity", "a", "b", "c")
     assert found(spread, same, hosts=HOSTS) == [
