@@ -1,12 +1,13 @@
 """What would happen: reads what the master decides from, supposes what is asked for, and shows the plan.
 
 Invariant: nothing is written, and nothing is decided here. Any node can tell, as it sees the others; the plan
-is made on a thread, so that a large one holds up nobody.
+is made on a thread, one at a time, so that large ones hold up nobody.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -86,6 +87,7 @@ class Plans:
         self._reader = reader
         self._manifests = manifests
         self._absent = absent
+        self._one = asyncio.Lock()
 
     async def plan(self, files: Sequence[ApplyInput], supposed: Supposed) -> Planned:
         """What would happen now, after applying the files, with nodes down or drained.
@@ -96,7 +98,8 @@ class Plans:
         self._require_nodes(now, supposed.down | supposed.drained)
         warnings = await self._check(files) if files else ()
         then = await self._situation(self._edits(files)) if files else now
-        found = await asyncio.to_thread(_prospect, now, then, supposed, _contents(files))
+        async with self._one:
+            found = await asyncio.to_thread(_prospect, now, then, supposed, _contents(files))
         return Planned(prospect=found, warnings=warnings)
 
     async def require(self, index: str, files: Sequence[ApplyInput]) -> None:
@@ -117,7 +120,12 @@ class Plans:
             vms=tuple(each for vm in now.vms if (each := demanded(vm)) is not None),
             constraints=now.constraints,
         )
-        found = await asyncio.to_thread(headroom, cluster, demand)
+        gone = threading.Event()
+        try:
+            async with self._one:
+                found = await asyncio.to_thread(headroom, cluster, demand, gone.is_set)
+        finally:
+            gone.set()
         return Room(vm=demand.name, cpu=demand.cpu, memory=demand.memory, headroom=found)
 
     def _like(self, now: Situation, like: Like) -> VmDemand:

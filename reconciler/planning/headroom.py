@@ -53,15 +53,21 @@ class Cluster:
     constraints: tuple[NamedConstraint, ...]
 
 
-def headroom(cluster: Cluster, like: VmDemand) -> Headroom:
-    """For VMs like this one; where it is does not matter."""
+def never() -> bool:
+    """Goes on to the end."""
+    return False
+
+
+def headroom(cluster: Cluster, like: VmDemand, stop: Callable[[], bool] = never) -> Headroom:
+    """For VMs like this one; where it is does not matter. `stop()`: whether nobody wants to know any more, so
+    that the answer may be wrong."""
     settled = replace(cluster, vms=_placed(cluster))
     today = losses(settled)
     short = tuple(lost for lost in today if lost.vms)
-    fit = _largest(lambda count: _with(settled, like, count) is not None)
+    fit = _largest(lambda count: not stop() and _with(settled, like, count) is not None)
     reserve, then = 0, short[0] if short else None
     if not short:
-        reserve = _largest(lambda count: _survives(settled, like, count))
+        reserve = _largest(lambda count: not stop() and _survives(settled, like, count))
         bigger = _with(settled, like, reserve + 1) if reserve < fit else None
         then = next(_fatal(bigger, like), None) if bigger is not None else None
     return Headroom(

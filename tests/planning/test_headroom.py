@@ -72,5 +72,10 @@ def test_more_than_anybody_wants_to_know_is_not_counted() -> None:
     assert (found.fit >= MOST, found.more, found.with_reserve) == (True, True, 0)
 
 
+def test_counting_ends_when_nobody_wants_to_know_any_more() -> None:
+    looks = iter([False, False, True, True, True])
+    assert headroom(cluster(), SMALL, lambda: next(looks, True)).fit < 12
+
+
 def test_a_node_without_vms_may_be_lost() -> None:
     assert losses(cluster(vm("a", "r1"))) == ()

@@ -18,12 +18,12 @@ WEB = (
 FILE = {"name": "web.yaml", "content": WEB}
 
 
-async def begin(desk: Desk, api: Any) -> None:
+async def begin(desk: Desk, api: Any, **limits: float) -> None:
     status = NodeStatus(uid="", ready=True, cpu=8, memory=2**33, controllers={"libvirt": ""})
     await desk.put({keys.node_status(Kind.NODE, name): status for name in ("r1", "r2")})
     reader = ManifestReader(parse, desk.views)
     api.plans = Plans(desk.views, desk.clock, reader, api.manifests, lambda node: "")
-    await api.start()
+    await api.start(**limits)
 
 
 async def test_a_plan_has_its_lists_also_when_nothing_happens(desk: Desk, idle_api: Any) -> None:
@@ -84,6 +84,13 @@ async def test_requests_that_make_no_sense(desk: Desk, idle_api: Any) -> None:
         status, answer = await idle_api.call("POST", path, json=body)
         assert (path, body, status) == (path, body, code)
         assert answer["message"]
+
+
+async def test_a_plan_that_takes_too_long_is_given_up(desk: Desk, idle_api: Any) -> None:
+    await begin(desk, idle_api, apply=0.05)
+    idle_api.manifests.delay = 5.0
+    status, answer = await idle_api.call("POST", "plan", json={"files": [FILE]})
+    assert (status, answer["reason"]) == (504, "Timeout")
 
 
 async def test_a_daemon_that_plans_nothing_says_so(api: Any) -> None:
