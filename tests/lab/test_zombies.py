@@ -1,0 +1,123 @@
+"""Copies that should be dead and are not: they run on, wake up or have writes under way, and nothing of that
+reaches their disks, which another node has long taken over. They end before their node takes part again.
+
+Real Ceph, libvirt and QEMU; docs/lab.md lists which proof is where. The lab's audit watches all the time.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
+
+FROZEN = 60.0
+SOON = 30
+"""Seconds until an entry of somebody else's would end: while the node is frozen."""
+YEAR = 365 * 86400
+CONT, KILL = 18, 9
+
+
+def guests(proof: Any, node: str) -> list[Any]:
+    """The processes of QEMU there."""
+    members = proof.nodes[node].host.members()
+    return [each for each in members if any(word.startswith("guest=") for word in each.words())]
+
+
+def stays_sound(proof: Any, vm: str, seconds: float, *, copies: int) -> None:
+    """Nobody else's write arrives while it counts on, looked at for so long."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        proof.sound(vm, copies=copies)
+        time.sleep(1)
+    proof.count(vm)
+    proof.sound(vm, copies=copies)
+
+
+def ended(proof: Any, vm: str) -> None:
+    """Everybody is back: one copy, sound; then it is deleted."""
+    proof.settle()
+    proof.count(vm)
+    proof.sound(vm)
+    proof.end(vm)
+
+
+def clients(proof: Any, vm: str) -> list[str]:
+    """The Ceph clients of its claim."""
+    status = proof.nodes[proof.master()].ask("get", "vm", vm)["status"]
+    return [each for each in status["claim"]["clients"] if not each.startswith("pid:")]
+
+
+def expiries(proof: Any) -> dict[str, float]:
+    """Each entry's end, in seconds since 1970."""
+    told = proof.lab.storage.command("osd", "blocklist", "ls")
+    found = re.findall(r"^(\S+:\d+/\d+) (\d{4}-\S+)$", told, flags=re.MULTILINE)
+    return {entry: datetime.fromisoformat(end[:19]).replace(tzinfo=UTC).timestamp() for entry, end in found}
+
+
+def test_a_node_frozen_for_a_minute_writes_nothing_when_it_goes_on(proof: Any) -> None:
+    """Behind entries that would have ended meanwhile, and that `add` does not extend. Its guests go on first,
+    and only later the daemon that ends them."""
+    (worker, *_) = proof.workers()
+    proof.run("frozen", worker)
+    host = f"{proof.nodes[worker].host.address.ip}:0/0"
+    entries = (host, *clients(proof, "frozen"))
+    assert len(entries) > 1
+    proof.fault.freeze(worker)
+    began = time.monotonic()
+    for entry in entries:
+        proof.lab.storage.command("osd", "blocklist", "add", entry, str(SOON))
+    proof.restarts("frozen", proof.last("frozen"))
+    ends = expiries(proof)
+    for entry in entries:
+        assert ends[entry] - time.time() > YEAR, (entry, ends)
+    proof.sound("frozen", copies=2)
+    time.sleep(max(0.0, FROZEN - (time.monotonic() - began)))
+    zombies = guests(proof, worker)
+    assert zombies
+    for zombie in zombies:
+        zombie.signal(CONT)
+    stays_sound(proof, "frozen", 5, copies=2)
+    assert proof.fenced() == [worker]
+    proof.fault.thaw(worker)
+    proof.until(lambda: len(proof.homes("frozen")) == 1, "the zombie has ended")
+    ended(proof, "frozen")
+
+
+@pytest.mark.parametrize("daemon", ["killed", "frozen"])
+def test_guests_of_a_cut_off_node_without_a_daemon_cannot_write_and_end_before_it_takes_part(
+    proof: Any, daemon: str
+) -> None:
+    vm, (worker, *_) = f"cut-{daemon}", proof.workers()
+    proof.run(vm, worker)
+    zombies = proof.nodes[worker].qemus(vm)
+    (proof.fault.kill if daemon == "killed" else proof.fault.freeze)(worker, "vcld")
+    proof.fault.cut(worker)
+    proof.restarts(vm, proof.last(vm))
+    proof.fault.mend(worker)
+    stays_sound(proof, vm, 5, copies=2)
+    assert proof.nodes[worker].qemus(vm) == zombies
+    assert proof.fenced() == [worker]
+    (proof.fault.start if daemon == "killed" else proof.fault.thaw)(worker, "vcld")
+    proof.until(lambda: proof.fenced() == [], "its host may reach Ceph again")
+    assert proof.nodes[worker].qemus(vm) == []
+    ended(proof, vm)
+
+
+def test_the_last_write_of_a_killed_guest_does_not_arrive_when_its_link_heals(proof: Any) -> None:
+    """What it wrote is in the kernel's hands: QEMU's end takes nothing of it back."""
+    (worker, *_) = proof.workers()
+    proof.run("late", worker)
+    proof.fault.cut(worker)
+    time.sleep(2)  # it goes on writing, into its socket; vcld pauses it after three
+    assert proof.nodes[worker].virsh("list", "--state-paused", "--name").split() == []
+    for guest in guests(proof, worker):
+        guest.signal(KILL)
+    proof.restarts("late", proof.last("late"))
+    proof.fault.mend(worker)
+    stays_sound(proof, "late", 8, copies=1)
+    ended(proof, "late")
