@@ -39,7 +39,8 @@ def read_cluster(nodes: Sequence[str], vms: Sequence[str], *, recursive: bool) -
     where, what = _read(nodes, recursive=recursive), _read(vms, recursive=recursive)
     hosts = [node for table in where.tables for node in nodes_of_csv(table.name, table.text())]
     guests = [vm for table in what.tables for vm in vms_of_csv(table.name, table.text())]
-    files = read_files((*where.manifests, *what.manifests))
+    everything = {item.name: item for item in (*where.manifests, *what.manifests)}
+    files = read_files(everything.values())
     documents = [document for file in files for document in file.documents]
     problems = [problem for file in files for problem in file.problems]
     for problem in problems:

@@ -51,9 +51,9 @@ def run(
     from vcl.simulating import as_json, read_cluster, require_nodes
 
     chosen = output.parse_format(output_format, ("yaml", "json"))
-    if not nodes or not vms:
-        raise UsageError("nodes and VMs are needed", cure="name them with --nodes FILE and --vms DIR")
-    cluster = read_cluster(nodes, vms, recursive=recursive)
+    if not vms:
+        raise UsageError("say which VMs", cure="name them with --vms DIR, and nodes with --nodes FILE")
+    cluster = read_cluster(nodes or (), vms, recursive=recursive)
     down = frozenset(node_down or ())
     require_nodes(cluster, down)
     with_losses = len(cluster.nodes) <= MOST_NODES if losses is None else losses

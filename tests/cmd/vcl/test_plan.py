@@ -249,6 +249,19 @@ def test_a_simulation_needs_no_daemon(vcl: Any, api: Any, tmp_path: Path) -> Non
     assert api.asked == []
 
 
+def test_nodes_and_vms_may_stand_in_one_directory(vcl: Any, tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(
+        "apiVersion: vcl/v1\nkind: Node\nmetadata: {name: r1}\nspec: {capacity: {cpu: 4, memory: 8Gi}}\n---\n"
+        "apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata: {name: a}\nspec: {cpu: {cores: 1}, memory: 1Gi}"
+    )
+    both = vcl("simulate", "--nodes", str(tmp_path), "--vms", str(tmp_path))
+    assert (both.code, both.out.splitlines()[0]) == (0, "1 VM of 1 placed on 1 node.")
+    assert vcl("simulate", "--vms", str(tmp_path)).out == both.out
+    assert vcl("simulate", "--nodes", str(tmp_path)).err.startswith(
+        "error: say which VMs; name them with --vms"
+    )
+
+
 def test_a_simulation_loses_nodes(vcl: Any, tmp_path: Path) -> None:
     (tmp_path / "nodes.csv").write_text("name,cpu,memory\nr1,4,8Gi\nr2,4,8Gi\n")
     (tmp_path / "vms.csv").write_text("name,cpu,memory,count\nweb,1,3Gi,4\n")
