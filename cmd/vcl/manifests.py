@@ -6,13 +6,13 @@ Nothing here needs a daemon, so that a manifest can be checked in an editor or i
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.resources.crosscheck import KnownObjects, cross_check
-from reconciler.resources.kinds import KindInfo, info_for
+from reconciler.resources.kinds import Kind, KindInfo, info_for
 from reconciler.resources.manifest import Document, ParsedFile, parse_manifest
 from reconciler.resources.problems import Problem, Severity, in_order, render, summary
 from vcl.inputs import Input
@@ -46,11 +46,16 @@ class Checked:
         return tuple(document for file in self.files for document in file.documents)
 
 
-def check(inputs: Iterable[Input]) -> Checked:
+Hosts = Mapping[str, Mapping[str, str]]
+
+
+def check(inputs: Iterable[Input], hosts: Hosts | None = None) -> Checked:
     """Read and check the files by themselves and against each other. What they refer to is not looked for:
-    it may be in the cluster, which is not asked."""
+    it may be in the cluster, which is not asked. `hosts`: the labels of all nodes, when they are known."""
     files = read_files(inputs)
-    together = cross_check([document for file in files for document in file.documents], KnownObjects())
+    names = {} if hosts is None else {Kind.NODE: frozenset(hosts)}
+    known = KnownObjects(names=names, hosts=hosts)
+    together = cross_check([document for file in files for document in file.documents], known)
     return Checked(files=files, problems=in_order((*together, *(p for file in files for p in file.problems))))
 
 

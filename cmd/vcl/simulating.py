@@ -63,6 +63,17 @@ def _tell_contradictions(cluster: Cluster, written: Mapping[str, Document]) -> N
         warn(f"{' and '.join(parties)} {verb}: {found.why}; {found.cure}")
 
 
+def hosts_of(names: Sequence[str], *, recursive: bool) -> dict[str, Mapping[str, str]]:
+    """The labels of every node that these files define. Raises InvalidInput when there are none."""
+    read = _read(names, recursive=recursive)
+    found = {n.name: n.labels for table in read.tables for n in nodes_of_csv(table.name, table.text())}
+    documents = (document for file in read_files(read.manifests) for document in file.documents)
+    found |= {document.name: document.labels for document in documents if document.kind is Kind.NODE}
+    if not found:
+        raise InvalidInput("there are no nodes in --nodes", cure="name Node manifests or a CSV file")
+    return found
+
+
 def _read(names: Sequence[str], *, recursive: bool) -> _Read:
     others = [name for name in names if not name.endswith(CSV)]
     return _Read(

@@ -19,16 +19,22 @@ def run(
         list[str] | None, typer.Option("-f", "--filename", help="The same as an argument")
     ] = None,
     recursive: Annotated[bool, typer.Option("-R", "--recursive", help="Go into subdirectories")] = False,
+    nodes: Annotated[
+        list[str] | None,
+        typer.Option("--nodes", metavar="FILE|DIR", help="All nodes there are: Node manifests, or .csv"),
+    ] = None,
     output_format: Annotated[str, typer.Option("-o", "--output", help="json: problems for programs")] = "",
 ) -> int:
     """Check manifest files, without a daemon.
 
-    Prints every problem as FILE:LINE:COLUMN, with the line. Warnings alone do not fail.
+    Prints every problem as FILE:LINE:COLUMN, with the line. Warnings alone do not fail. With --nodes also
+    what these nodes cannot keep: more VMs apart than there are, a required one that there is not.
 
     \b
     Example:
       vcl validate web.yaml
       vcl validate manifests/ -R
+      vcl validate manifests/ --nodes nodes.csv
       git show HEAD:web.yaml | vcl validate -
     """
     from reconciler.resources.problems import summary
@@ -38,7 +44,12 @@ def run(
     inputs = read_inputs([*(paths or ()), *(filenames or ())], recursive=recursive)
     for error in inputs.errors:
         complain(error)
-    checked = check(inputs.files)
+    hosts = None
+    if nodes:
+        from vcl.simulating import hosts_of
+
+        hosts = hosts_of(nodes, recursive=recursive)
+    checked = check(inputs.files, hosts)
     if chosen.name:
         fields = ("file", "line", "column", "path", "message", "severity")
         print(json.dumps([{name: getattr(p, name) for name in fields} for p in checked.problems], indent=4))

@@ -249,6 +249,21 @@ def test_a_simulation_needs_no_daemon(vcl: Any, api: Any, tmp_path: Path) -> Non
     assert api.asked == []
 
 
+def test_validate_finds_what_the_nodes_that_are_named_cannot_keep(vcl: Any, tmp_path: Path) -> None:
+    (tmp_path / "nodes.csv").write_text("name,cpu,memory\nr1,4,8Gi\n")
+    (tmp_path / "rule.yaml").write_text(
+        "apiVersion: vcl/v1\nkind: PlacementConstraint\nmetadata: {name: on-nine}\n"
+        "spec: {type: NodeAffinity, vms: {names: [a]}, nodes: {names: [r9]}}\n---\n"
+        "apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata: {name: a}\nspec: {cpu: {cores: 1}, memory: 1Gi}"
+    )
+    assert vcl("validate", f"{tmp_path}/rule.yaml").out.endswith("no problems\n")
+    told = vcl("validate", f"{tmp_path}/rule.yaml", "--nodes", f"{tmp_path}/nodes.csv")
+    assert told.code == 0
+    assert "warning: spec.type: cannot be kept: there is no node 'r9' (nodes: r1)" in told.out
+    assert "there is no Node 'r9' yet" in told.out
+    assert vcl("validate", f"{tmp_path}/rule.yaml", "--nodes", f"{tmp_path}/rule.yaml").code == 1
+
+
 def test_nodes_and_vms_may_stand_in_one_directory(vcl: Any, tmp_path: Path) -> None:
     (tmp_path / "all.yaml").write_text(
         "apiVersion: vcl/v1\nkind: Node\nmetadata: {name: r1}\nspec: {capacity: {cpu: 4, memory: 8Gi}}\n---\n"
