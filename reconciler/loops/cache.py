@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 Listener = Callable[[frozenset[str]], None]
 
+LOOK = 3.0
+"""Seconds that a look after a hint is left alone: the store's deadline ends one without an answer."""
 HINT_GRACE = 0.1
 """Seconds that the store's own watch gets, before another node's word of a newer revision is looked into."""
 
@@ -34,6 +36,7 @@ class StoreCache:
         self._moved = asyncio.Event()
         self._watching: asyncio.Future[WatchResult] | None = None
         self._nudged = False
+        self._answer_due = 0.0
         self._hint: asyncio.TimerHandle | None = None
         self.revision = -1
         self.healthy = False
@@ -95,8 +98,10 @@ class StoreCache:
                 return
         except StoreError:
             self.healthy = False
+            self._answer_due = 0.0
             raise
         self.healthy = True
+        self._answer_due = 0.0
         for event in result.events:
             self._take(event.key, event.value, event.revision)
         self._announce(result.revision, (event.key for event in result.events))
@@ -117,8 +122,12 @@ class StoreCache:
 
     def _nudge(self, revision: int) -> None:
         self._hint = None
+        now = asyncio.get_running_loop().time()
+        if now < self._answer_due:
+            return  # a look that is not answered has to fail: or nobody would learn that the store is away
         if revision > self.revision and self._watching is not None:
             self._nudged = True
+            self._answer_due = now + LOOK
             self._watching.cancel()
 
     async def _relist(self) -> None:

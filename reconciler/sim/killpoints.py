@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from reconciler.ports.controller import Console, Controller, Guest, Host, ResourceController
+from reconciler.ports.controller import Console, Controller, Guest, Host, Isolator, ResourceController
 from reconciler.ports.store import Store
 from reconciler.resources import keys
 from reconciler.resources.domains import ControllerEvent, Definition, Gone, Observed, StartRequest
@@ -98,6 +98,11 @@ class KillLifecycle:
         return await self._do(
             f"create {definition.name}", lambda: self._inner.create(definition, timeout=timeout)
         )
+
+    async def isolate(self, name: str, *, timeout: float) -> None:
+        if isinstance(self._inner, Isolator):
+            inner = self._inner
+            await self._do(f"isolate {name}", lambda: inner.isolate(name, timeout=timeout))
 
     async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
         what = f"{'pause' if paused else 'resume'} {name}"

@@ -32,6 +32,8 @@ FENCED_WELL_WITHIN = 120.0
 """The same where nodes are fenced: their way back, and the pauses after attempts that failed."""
 SETTLES_WITHIN = 20.0
 """The same, beyond the time that the best rank has to be fit before mastership is handed to it."""
+LAST_FALLS = 5.0
+"""The same until what was late on the mesh at the end of the faults has counted as a fall."""
 VMS = ("a", "b", "c", "d", "e", "f")
 LINES = 80
 """Lines of the log that are shown with a failure."""
@@ -109,6 +111,7 @@ class _Run:
         world.run_for(plan.seconds + 0.001)
         self._users.end()
         well_after = self._wait(FENCED_WELL_WITHIN if plan.fencing else WELL_WITHIN, self._trouble)
+        world.run_for(LAST_FALLS)
         self._wait(self._settling() + SETTLES_WITHIN, self._not_the_best)
         self._wait(WELL_WITHIN, self._trouble)
         lost = self._invariants.files.lost()

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from reconciler.loops.cache import StoreCache
 from reconciler.resources.errors import StoreUnavailable
-from reconciler.resources.transactions import KeyValue, Listing
+from reconciler.resources.transactions import KeyValue, Listing, WatchResult
 from reconciler.sim.store import MemoryCluster, MemoryStore
 from reconciler.testing.store_harness import commit, txn
+from reconciler.testing.virtual import on_virtual_time
 
 HANG = 10.0
 
@@ -292,3 +293,30 @@ def follow(known: dict[str, bytes], cache: StoreCache, keys: frozenset[str]) -> 
             known.pop(key, None)
         else:
             known[key] = item.value
+
+
+class SilentWatch(MemoryStore):
+    """A watch that is not answered fails after a second, as a store's deadline has it."""
+
+    async def watch(self, since: int, *, timeout: float) -> WatchResult:
+        await asyncio.sleep(1.0)
+        raise StoreUnavailable("the store did not answer within 1 s")
+
+
+@on_virtual_time
+async def test_hints_of_other_nodes_do_not_hide_that_the_store_does_not_answer() -> None:
+    cache = await started(SilentWatch())
+
+    async def follow() -> None:
+        while True:
+            with suppress(StoreUnavailable):
+                await cache.step(30.0)
+
+    following = asyncio.create_task(follow())
+    for revision in range(100, 108):
+        cache.hint(revision)
+        await asyncio.sleep(0.3)
+    assert not cache.healthy
+    following.cancel()
+    with suppress(asyncio.CancelledError):
+        await following

@@ -100,6 +100,10 @@ class Storage:
         """The same of a client that the blocklist's entry for the daemon does not concern."""
         return self._ways[node]
 
+    def refuses(self, node: str) -> bool:
+        """Whether it is told at once that it is fenced: the blocklist has it, and its way is open."""
+        return node in self._barred and self._ways[node] is Reach.OPEN
+
     def bar(self, node: str, *, barred: bool) -> None:
         """The blocklist refuses its daemon from now on, or does so no more; whatever its way is like."""
         if barred == (node in self._barred):

@@ -25,7 +25,7 @@ from reconciler.resources.transactions import (
     check_txn,
 )
 from reconciler.sim.world.loop import NodeLoop
-from reconciler.sim.world.storage import Answer, Reach, Storage
+from reconciler.sim.world.storage import LATENCY, Answer, Reach, Storage
 
 PATIENCE = 2.0
 """Seconds without a way to the store after which a watch says so."""
@@ -67,6 +67,9 @@ class _Client:
     async def _call(self, send: _Send, timeout: float) -> Any:
         """The answer. Raises _NoAnswer, or StoreUnavailable when it is closed already."""
         self._require_open()
+        if self._storage.refuses(self._node):
+            await asyncio.sleep(LATENCY)
+            raise _NoAnswer("this host is blocklisted: the cluster has fenced it", sent=False)
         future = self._loop.create_future()
         sent = send(partial(_settle, future))
         timer = self._loop.call_later(timeout, _settle, future, _Ended.LATE)
