@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,7 +31,7 @@ from reconciler.loops.members import Members
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
 from reconciler.loops.plans import Plans
-from reconciler.loops.session import begin, patiently
+from reconciler.loops.session import Begun, begin, patiently
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
@@ -57,6 +57,24 @@ log = logging.getLogger(__name__)
 SEEN_EVERY = 30.0
 STORE_RETRY = 5.0
 """Seconds between attempts to open a cluster's store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entered:
+    """A store that has taken this run's session."""
+
+    outside: Outside
+    begun: Begun
+    cache: StoreCache
+
+
+@contextlib.asynccontextmanager
+async def _closed_on_error(outside: Outside) -> AsyncIterator[None]:
+    try:
+        yield
+    except BaseException:
+        await outside.close()
+        raise
 
 
 class Daemon:
@@ -95,28 +113,34 @@ class Daemon:
     async def _live(self, ready: Callable[[], None]) -> bool:
         """One session; whether another one is to follow."""
         self._anew = asyncio.Event()
-        outside = await self._open_store()
-        if outside is None:
+        entered = await self._enter()
+        if entered is None:
             return False
         try:
             self._homecoming.arrived()
-            await self._with_store(outside, ready)
+            await self._with_store(entered, ready)
         finally:
             self._node = None
-            await outside.close()
+            await entered.outside.close()
         return self._anew.is_set()
 
-    async def _open_store(self) -> Outside | None:
+    async def _enter(self) -> _Entered | None:
         """A cluster's store is waited for: Ceph may come up after this host. None when told to stop first."""
         if self._config.store.type is StoreType.SQLITE:
-            return await open_store(self._config)
+            alone = await open_store(self._config)
+            async with _closed_on_error(alone):
+                return await patiently(lambda: self._begin(alone), "beginning a session")
         why = ""
 
-        async def attempt() -> Outside:
+        async def attempt() -> _Entered:
             nonlocal why
             try:
                 await self._homecoming.let_in()
-                return await open_store(self._config)
+                # With a connection of its own each time: a fence may hit the client of this one just now,
+                # which is shut out for good then, while another one is let in.
+                outside = await open_store(self._config)
+                async with _closed_on_error(outside):
+                    return await self._begin(outside)
             except StoreError as error:
                 why = str(error)
                 raise
@@ -137,6 +161,13 @@ class Daemon:
             for task in waits:
                 task.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+    async def _begin(self, outside: Outside) -> _Entered:
+        """Raises StoreError."""
+        begun = await begin(outside.store, entry(self._config, outside.addresses()), CLOCK, IDS)
+        cache = StoreCache(outside.store)
+        await cache.step(0.0)
+        return _Entered(outside=outside, begun=begun, cache=cache)
 
     @contextlib.asynccontextmanager
     async def _waiting_room(self, why: Callable[[], str]) -> AsyncIterator[None]:
@@ -161,18 +192,13 @@ class Daemon:
                     cure="run vcld as root, or name other directories in its configuration",
                 ) from error
 
-    async def _with_store(self, outside: Outside, ready: Callable[[], None]) -> None:
-        begun = await patiently(
-            lambda: begin(outside.store, entry(self._config, outside.addresses()), CLOCK, IDS),
-            "beginning a session",
-        )
+    async def _with_store(self, entered: _Entered, ready: Callable[[], None]) -> None:
+        outside, begun, cache = entered.outside, entered.begun, entered.cache
         before = None if self._accept_store else self._seen_file.load()
         self._frozen = doubt(before, begun.seen)
         if self._frozen:
             log.error("frozen: %s", self._frozen)
         self._seen = begun.seen if self._frozen else most(before, begun.seen)
-        cache = StoreCache(outside.store)
-        await patiently(lambda: cache.step(0.0), "reading the store")
         writer = Writer(outside.store, cache, IDS)
         probe = HealthProbe(self._config.state_path)
         directory = LocalManifestDirectory(self._config.manifests_path, node=entry(self._config).host.node)

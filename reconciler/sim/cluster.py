@@ -168,13 +168,16 @@ class SimCluster:
         host.directory = _opened_again(host.directory)
         identity = self._entry(ports, host)
         now = LastRun(boot_id=ports.boot_id, machine_id=identity.host.machine_id)
-        if not may_let_itself_in(host.last_run, now, bool(self.guests(ports.name))):
-            self._let_in(ports.address)
-        host.last_run = now
+        may = not may_let_itself_in(host.last_run, now, bool(self.guests(ports.name)))
+
+        async def attempt() -> Begun:
+            if may:
+                self._let_in(ports.address)
+            return await begin(ports.store, identity, ports.clock, ports.ids)
+
         try:
-            begun = await patiently(
-                lambda: begin(ports.store, identity, ports.clock, ports.ids), "beginning a session"
-            )
+            begun = await patiently(attempt, "beginning a session")
+            host.last_run = now
         except InvalidInput as error:
             host.refused = str(error)
             ports.log(f"does not start: {error.message}")

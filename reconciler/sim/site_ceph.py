@@ -121,7 +121,10 @@ class SiteCeph:
         return listed and not self.blocklist.hang and self.world.storage.way(host) is Reach.OPEN
 
     def let_in(self, address: str) -> None:
-        """A host takes its whole-host entry off the blocklist."""
+        """A host takes its whole-host entry off the blocklist, if it reaches the monitors."""
+        here = [node.name for node in self.world.nodes if node.address == address]
+        if not all(self.reaches(name) for name in here):
+            return
         if self.blocklist.until(f"{address}:0/0") is not None:
             self.blocklist.remove(f"{address}:0/0")
 

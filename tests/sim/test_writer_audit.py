@@ -125,6 +125,23 @@ def test_a_host_that_is_shut_out_of_the_store_as_well_ends_its_guests() -> None:
         assert [qemu.refused for qemu in site.ceph.qemus if qemu.host == victim] == [1]
 
 
+def test_a_host_that_is_fenced_while_it_boots_lets_itself_in_once_it_reaches_ceph() -> None:
+    """What it had looked at before it asked the store is not true any more when the store refuses it."""
+    with World(seed=3) as world:
+        site = Site(world, SiteFencer)
+        victim = site.owner()
+        world.node(victim).power_off()
+        world.storage.cut(victim)
+        world.network.isolate(victim)
+        world.node(victim).power_on()
+        assert site.failed_over_from(victim)
+        assert site.ceph.bars(victim)
+        world.storage.heal(victim)
+        world.network.heal()
+        world.run_until(lambda: not site.ceph.bars(victim), 60.0, "it is let in")
+        world.run_until(lambda: site.cluster.loops(victim) is not None, 60.0, "it takes part")
+
+
 @pytest.mark.parametrize("fencer", [Liar, Forgetful])
 def test_the_audit_catches_a_fencer_that_does_not_fence(fencer: Callable[[SiteCeph, str], Fencer]) -> None:
     with World(seed=3) as world:
