@@ -26,9 +26,9 @@ unit: install ## the quick tests; four at a time, since many wait
 
 check: lint types layers unit ## the quick part of `make test`: under two minutes
 
-test: check ## everything, with real libvirt, QEMU and Ceph
+test: check ## everything, with real libvirt, QEMU and Ceph; two at a time, since most wait
 	$(BIN)/pytest -n 4 -m "slow and not libvirt and not ceph"
-	$(BIN)/pytest -m "libvirt or ceph"
+	$(BIN)/pytest -n 2 --dist loadscope -m "libvirt or ceph"
 
 demo: install ## a one-node cluster in the background, and a VM that really boots; NODES=3 for three nodes on Ceph
 	@$(BIN)/python tools/demo.py start --nodes $(or $(NODES),1)

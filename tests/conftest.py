@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
+import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,3 +28,27 @@ _spec.loader.exec_module(_fixtures)
 private_libvirtd = _fixtures.private_libvirtd
 guest_image = _fixtures.guest_image
 private_ceph = _fixtures.private_ceph
+
+_WANTS_A_LAB = re.compile(r"\b(bare_lab|formed|proof|hyperconverged): Any")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """For `-n 2 --dist loadscope`: the tests that share a lab (tests/lab/conftest.py) are in one process, and
+    all others in one, since each has a private libvirtd, and QEMUs are looked for in all of /proc."""
+    if config.getvalue("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class TwoGroups(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return "labs" if _wants_a_lab(nodeid.partition("::")[0]) else "machine"
+
+    return TwoGroups(config, log)
+
+
+@functools.cache
+def _wants_a_lab(file: str) -> bool:
+    if Path(file).parent.name != "lab":
+        return False
+    return _WANTS_A_LAB.search((_fixtures.ROOT / file).read_text()) is not None

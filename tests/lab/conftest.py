@@ -50,14 +50,11 @@ class Labs:
 _LABS = Labs()
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one lab in a row; and, where several processes test, all of them in the same one."""
+    """Tests of one lab in a row."""
     chosen = [item for item in items if _kind(item) is not None]
     if not chosen:
         return
-    for item in chosen:
-        item.add_marker(pytest.mark.xdist_group("labs"))
     first = items.index(chosen[0])
     rest = [item for item in items if _kind(item) is None]
     before = sum(1 for item in items[:first] if _kind(item) is None)
