@@ -77,9 +77,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """After the last test of a lab it ends, before other tests need the machine."""
+    """After the last file with tests in a lab it ends, before other tests need the machine."""
     result = yield
-    if _kind(item) is not None and _kind(nextitem) != _kind(item):
+    if nextitem is None or (nextitem.path != item.path and _kind(nextitem) is None):
         _LABS.close()
     return result
 
