@@ -6,7 +6,7 @@ Invariants: of two VMs the one of higher priority never waits for the other; wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heapify, heappop, heappush
 
 from reconciler.planning.packing.evicting import evict
@@ -16,19 +16,15 @@ from reconciler.planning.packing.room import MayMove, Room
 from reconciler.planning.packing.state import State
 
 SEARCHED = 300_000
-"""Beyond so many items times nodes, the largest are left out without a search for how many."""
+"""Beyond so many items times nodes, the largest are left out without a search for which."""
 
 
-def place(state: State, vms: Sequence[int], may_move: MayMove) -> list[int]:
+def place(state: State, vms: Sequence[int], may_move: MayMove, looks: int) -> list[int]:
     """Place these VMs, which have no place, as far as there is room. Those that run and were stopped for it,
-    and found no other place."""
+    and found no other place. `looks`: how much may be tried when not all fit at once."""
     problem = state.problem
     settled = {vm for vm, node in enumerate(state.at) if node != NOWHERE}
-    room = Room(
-        state,
-        may_move=lambda vm: vm not in settled or may_move(vm),
-        costs=lambda vm: int(vm in settled),
-    )
+    room = Room(state, may_move=may_move, free=lambda vm: vm not in settled, looks=looks)
     waiting: dict[int, list[int]] = {}
     for vm in vms:
         waiting.setdefault(problem.vms[vm].priority, []).append(vm)
@@ -54,18 +50,99 @@ def _rank(state: State, items: list[Item], room: Room) -> list[int]:
     """Place VMs of one priority; those that are left."""
     mark = state.mark()
     left = Filler(state).fill(items)
-    if left and (spread := [item for item in left if not room.make(item)]):
+    if left:
         state.undo(mark)
-        left = _without_the_largest(state, items)
-        left = [item for item in sorted(left, key=_size) if not room.make(item)]
-        if _vms(left) >= _vms(spread):
-            state.undo(mark)
-            left = [item for item in Filler(state).fill(items) if not room.make(item)]
+        left = _best_of(state, items, room)
     singles = [vm for item in sorted(left, key=_size) for vm in item.vms]
     if any(len(item.vms) > 1 for item in left):
         # Together they are too large for any node: as many as fit on one.
         singles = [vm for vm in singles if not room.make(item_of(state.problem, (vm,)))]
     return [vm for vm in singles if not _where_it_failed(state, vm)]
+
+
+Way = Callable[[State, list[Item]], list[Item]]
+"""Places as many as it can; who is left."""
+
+
+def _best_of(state: State, items: list[Item], room: Room) -> list[Item]:
+    """Not all fit at once: the way that leaves the fewest, then moves the fewest; who is left."""
+    ways: list[Way] = [_spread, _packed]
+    if len(items) * len(state.problem.nodes) > SEARCHED:
+        ways.append(_smallest_first)
+    else:
+        ways += [_without_the_largest(weight) for weight in (_WEIGHTS if room.thorough else _WEIGHTS[:1])]
+    mark = state.mark()
+    best: tuple[tuple[int, int], list[int], list[Item]] | None = None
+    for way in ways:
+        room.refill(1 / len(ways))
+        left = [item for item in sorted(way(state, items), key=_size) if not room.make(item)]
+        cost = (_vms(left), room.moved())
+        if best is None or cost < best[0]:
+            best = (cost, list(state.at), left)
+        state.undo(mark)
+        if not any(best[0]):
+            break
+    assert best is not None
+    _become(state, best[1])
+    return best[2]
+
+
+def _become(state: State, at: Sequence[int]) -> None:
+    """Put every VM where it was then."""
+    changed = [vm for vm, node in enumerate(at) if node != state.at[vm]]
+    for vm in changed:
+        if state.at[vm] != NOWHERE:
+            state.remove(vm)
+    for vm in changed:
+        if at[vm] != NOWHERE:
+            state.add(vm, at[vm])
+
+
+def _spread(state: State, items: list[Item]) -> list[Item]:
+    return Filler(state).fill(items)
+
+
+def _packed(state: State, items: list[Item]) -> list[Item]:
+    return Filler(state, pack=True).fill(items)
+
+
+def _smallest_first(state: State, items: list[Item]) -> list[Item]:
+    return Filler(state, pack=True).fill(reversed(items))
+
+
+_WEIGHTS = ((1, 1), (3, 1), (1, 3), (1, 0), (0, 1))
+"""Of CPU and memory, when it is asked which VMs are the largest."""
+
+
+def _without_the_largest(weights: tuple[int, int]) -> Way:
+    """As many as possible are to run, so the largest are left out; how many must be is found by bisection."""
+
+    def way(state: State, items: list[Item]) -> list[Item]:
+        problem = state.problem
+        cpu, memory = max(1, sum(problem.cpu)), max(1, sum(problem.memory))
+
+        def size(item: Item) -> tuple[int, int, tuple[int, ...]]:
+            share = weights[0] * item.cpu * memory + weights[1] * item.memory * cpu
+            return (share, item.cpu * memory + item.memory * cpu, item.vms)
+
+        going = sorted(items, key=size, reverse=True)
+        mark, low, high = state.mark(), 0, len(items)
+        while low < high:
+            middle = (low + high) // 2
+            state.undo(mark)
+            if Filler(state, pack=True).fill(_but(items, going[:middle])):
+                low = middle + 1
+            else:
+                high = middle
+        state.undo(mark)
+        return [*Filler(state, pack=True).fill(_but(items, going[:low])), *going[:low]]
+
+    return way
+
+
+def _but(items: list[Item], gone: list[Item]) -> list[Item]:
+    without = {item.vms for item in gone}
+    return [item for item in items if item.vms not in without]
 
 
 def _size(item: Item) -> tuple[int, int, tuple[int, ...]]:
@@ -74,29 +151,6 @@ def _size(item: Item) -> tuple[int, int, tuple[int, ...]]:
 
 def _vms(items: Sequence[Item]) -> int:
     return sum(len(item.vms) for item in items)
-
-
-def _without_the_largest(state: State, items: list[Item]) -> list[Item]:
-    """Not all fit: as many as possible are to run, so the largest are left out. How many must be is found by
-    bisection, or, when that took too long, by placing the smallest first."""
-    if len(items) * len(state.problem.nodes) > SEARCHED:
-        return Filler(state, pack=True).fill(reversed(items))
-    mark, low, high = state.mark(), 0, len(items)
-    going = sorted(items, key=lambda item: (_size(item)[:2], item.vms), reverse=True)
-    while low < high:
-        middle = (low + high) // 2
-        state.undo(mark)
-        if Filler(state, pack=True).fill(_but(items, going[:middle])):
-            low = middle + 1
-        else:
-            high = middle
-    state.undo(mark)
-    return [*Filler(state, pack=True).fill(_but(items, going[:low])), *going[:low]]
-
-
-def _but(items: list[Item], gone: list[Item]) -> list[Item]:
-    without = {item.vms for item in gone}
-    return [item for item in items if item.vms not in without]
 
 
 def _where_it_failed(state: State, vm: int) -> bool:

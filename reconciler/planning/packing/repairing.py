@@ -22,7 +22,7 @@ def repair(state: State, may_move: MayMove) -> None:
     stuck = settle(state, may_move)
     if stuck:
         at = state.problem.at
-        room = Room(state, may_move=may_move, costs=lambda vm: int(state.at[vm] == at[vm]))
+        room = Room(state, may_move=may_move, free=lambda vm: state.at[vm] != at[vm])
         for item in stuck:
             _make_room(state, item, room)
     bring_back(state)

@@ -10,49 +10,68 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reconciler.planning.packing.filling import Item, holds, item_of
+from reconciler.planning.packing.problem import NOWHERE
 from reconciler.planning.packing.state import State
 
 NODES = 48
 """Nodes that are tried for one item: those that are shortest of being enough."""
 OTHERS = 12
 """VMs of a node that are tried as the one to go."""
-DEPTH = 2
-"""How many VMs go, one making room for the other."""
-BUDGET = 500_000
+_ORDER = ((False, 0), (False, 1), (True, 1), (False, 2), (True, 2), (False, 3), (True, 3))
+"""Whether VMs that run may be moved, and how many go, one making room for the other: what is tried first."""
+LOOKS = 500_000
 """Looks at a node, of all items together: about a second."""
-EACH = 40_000
-"""Looks at a node for one item."""
+EACH = 20_000
+"""Looks at a node for one item, each time that more is tried."""
 
 MayMove = Callable[[int], bool]
 
 
 class Room:
-    """`may_move(vm)`: whether a placed VM may be moved; `costs(vm)`: what is dear to move comes last."""
+    """`may_move(vm)`: whether a VM that runs may be moved; `free(vm)`: it may be, and it costs nothing."""
 
-    def __init__(self, state: State, may_move: MayMove, costs: Callable[[int], int]) -> None:
+    def __init__(self, state: State, may_move: MayMove, free: MayMove, looks: int = LOOKS) -> None:
         self._state = state
         self._may_move = may_move
-        self._costs = costs
-        self._left = BUDGET
+        self._is_free = free
+        self._paid = False
+        size = len(state.problem.nodes) * (len(state.problem.vms) + 8)
+        self._looks = self._left = min(looks, 200 * size)
         self._budget = 0
         self._failed: set[tuple[int, int, int]] = set()
+        self.thorough = looks >= LOOKS
 
-    def make(self, item: Item, each: int = EACH) -> bool:
-        """Place the item by moving others, the fewest first; whether it is placed."""
-        key = (self._state.problem.kind[item.vms[0]], item.cpu, item.memory)
-        plain = len(item.vms) == 1 and not self._state.problem.groups_of[item.vms[0]]
+    def refill(self, share: float) -> None:
+        """Begin anew, with this share of the budget."""
+        self._left = int(self._looks * share)
+        self._failed.clear()
+
+    def make(self, item: Item) -> bool:
+        """Place the item by moving others, first those that may for nothing; whether it is placed."""
+        problem = self._state.problem
+        key = (problem.kind[item.vms[0]], item.cpu, item.memory)
+        plain = len(item.vms) == 1 and not problem.groups_of[item.vms[0]]
         if (plain and key in self._failed) or not self._enough(item):
             return False
-        for depth in range(DEPTH + 1):
-            self._budget = share = min(each, self._left)
-            done = self._place(item, depth, frozenset(item.vms))
-            self._left -= share - max(0, self._budget)
-            if done or self._left <= 0:
-                break
+        done = any(self._try(item, paid, depth) for paid, depth in _ORDER)
         if done:
             self._failed.clear()
         elif plain:
             self._failed.add(key)
+        return done
+
+    def moved(self) -> int:
+        """How many VMs are not where they run, by now."""
+        at = self._state.problem.at
+        return sum(was not in (NOWHERE, now) for was, now in zip(at, self._state.at, strict=True))
+
+    def _try(self, item: Item, paid: bool, depth: int) -> bool:
+        if self._left <= 0:
+            return False
+        self._paid = paid
+        self._budget = share = min(EACH, self._left)
+        done = self._place(item, depth, frozenset(item.vms))
+        self._left -= share - max(0, self._budget)
         return done
 
     def _enough(self, item: Item) -> bool:
@@ -124,12 +143,27 @@ class Room:
         groups = problem.groups_of[item.vms[0]]
         rivals = {vm for index in groups for vm in problem.groups[index].members if state.at[vm] == node}
         ranked = []
-        for vm in state.on[node]:
-            if vm in moving or not self._may_move(vm):
+        alike: set[tuple[int, ...]] = {self._alike(item.vms[0])} if len(item.vms) == 1 else set()
+        for vm in sorted(state.on[node]):
+            if vm in moving:
                 continue
+            free = self._is_free(vm)
+            if not free and not (self._paid and self._may_move(vm)):
+                continue
+            like = self._alike(vm)
+            if like in alike or (*like, free) in alike:
+                continue  # whether the one goes or the other makes no difference
+            alike.add((*like, free))
             size = problem.needs_memory[vm]
             enough = problem.needs_cpu[vm] >= cpu and size >= memory
             if depth > 1 or enough:
-                ranked.append((self._costs(vm), vm not in rivals, not enough, size if enough else -size, vm))
+                ranked.append((not free, vm not in rivals, not enough, size if enough else -size, vm))
         ranked.sort()
         return [entry[-1] for entry in ranked]
+
+    def _alike(self, vm: int) -> tuple[int, ...]:
+        """The same for VMs that are the same to every node."""
+        problem = self._state.problem
+        if problem.groups_of[vm]:
+            return (-1 - vm,)
+        return (problem.kind[vm], problem.needs_cpu[vm], problem.needs_memory[vm])

@@ -1,0 +1,128 @@
+"""What holds of every plan, on random clusters, judged by rules that are written down a second time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import groupby
+from random import Random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reconciler.planning.demands import VmDemand
+from reconciler.planning.packing.plans import Balancing, Kind, Mode, Plan, Policy, plan
+from tests.planning.packing.clusters import clusters
+from tests.planning.packing.rules import Cluster, broken
+
+POLICIES = st.sampled_from(
+    [
+        Policy(),
+        Policy(repair=False),
+        Policy(balancing=Balancing(mode=Mode.PARTIAL)),
+        Policy(balancing=Balancing(mode=Mode.FULL, worth=0.0001)),
+    ]
+)
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def planned(cluster: Cluster, policy: Policy) -> Plan:
+    return plan(cluster.nodes, cluster.vms, cluster.constraints, policy)
+
+
+@quick
+@given(cluster=clusters(), policy=POLICIES)
+def test_no_step_breaks_a_rule_that_was_kept_before_it(cluster: Cluster, policy: Policy) -> None:
+    where = cluster.where()
+    for _, turn in groupby(planned(cluster, policy).steps, key=lambda step: step.turn):
+        before, steps = broken(cluster, where), list(turn)
+        for step in steps:
+            assert where[step.vm] == step.source
+            where[step.vm] = step.target
+        if any(step.kind is Kind.EVICT for step in steps):
+            continue  # who is stopped may leave a Spread uneven: it counts when VMs are placed
+        assert broken(cluster, where) <= before
+
+
+@quick
+@given(cluster=clusters(), policy=POLICIES)
+def test_a_node_that_takes_no_vms_gets_none_and_what_is_fixed_or_unknown_stays(
+    cluster: Cluster, policy: Policy
+) -> None:
+    vms, known = {vm.name: vm for vm in cluster.vms}, {node.name for node in cluster.nodes}
+    for step in planned(cluster, policy).steps:
+        if step.target is not None:
+            assert not cluster.node(step.target).refuses
+        if step.kind is Kind.MOVE:
+            assert not vms[step.vm].fixed or vms[step.vm].leaves
+            assert step.source in known
+        if not policy.repair and step.kind is Kind.MOVE:
+            assert vms[step.vm].leaves or step.vm in {
+                name for other in planned(cluster, policy).steps for name in other.awaits
+            }
+
+
+@quick
+@given(cluster=clusters(), policy=POLICIES, order=st.randoms(use_true_random=False))
+def test_equal_input_in_any_order_gives_an_equal_plan(
+    cluster: Cluster, policy: Policy, order: Random
+) -> None:
+    nodes, vms, constraints = list(cluster.nodes), list(cluster.vms), list(cluster.constraints)
+    for each in (nodes, vms, constraints):
+        order.shuffle(each)
+    assert plan(nodes, vms, constraints, policy) == planned(cluster, policy)
+
+
+@quick
+@given(cluster=clusters())
+def test_with_nothing_to_place_and_nothing_broken_nothing_is_done(cluster: Cluster) -> None:
+    once = planned(cluster, Policy())
+    where = {**cluster.where(), **once.where}
+    if once.stays or once.refused or broken(cluster, where):
+        return
+    vms = [_at(vm, where[vm.name]) for vm in cluster.vms]
+    again = plan(cluster.nodes, vms, cluster.constraints, Policy())
+    assert again.steps == ()
+
+
+@quick
+@given(cluster=clusters(running=False))
+def test_who_waits_fits_nowhere_and_each_node_says_why(cluster: Cluster) -> None:
+    found = planned(cluster, Policy())
+    where = {**cluster.where(), **found.where}
+    waiting = {vm.name for vm in cluster.vms if where[vm.name] is None}
+    assert found.refused.keys() == waiting
+    for vm in cluster.vms:
+        if vm.name not in waiting:
+            continue
+        assert {node.name for node in cluster.nodes} == found.refused[vm.name].keys()
+        for node in cluster.nodes:
+            if not node.refuses:
+                before = broken(cluster, where)
+                assert broken(cluster, {**where, vm.name: node.name}) - before
+
+
+@quick
+@given(cluster=clusters())
+def test_only_preemption_stops_a_vm_and_only_one_of_lower_priority(cluster: Cluster) -> None:
+    vms = {vm.name: vm for vm in cluster.vms}
+    steps = planned(cluster, Policy()).steps
+    awaited = {name: step.vm for step in steps for name in step.awaits}
+    for step in steps:
+        if step.kind is Kind.EVICT:
+            winner = vms[awaited[step.vm]]
+            assert winner.preemption
+            assert winner.priority > vms[step.vm].priority
+
+
+@quick
+@given(cluster=clusters())
+def test_balance_only_ever_evens_out(cluster: Cluster) -> None:
+    repaired = planned(cluster, Policy())
+    balanced = planned(cluster, Policy(balancing=Balancing(mode=Mode.FULL, worth=0.0001)))
+    assert balanced.uneven[1] <= repaired.uneven[1] + 1e-12
+    assert balanced.refused.keys() == repaired.refused.keys()
+
+
+def _at(vm: VmDemand, node: str | None) -> VmDemand:
+
+    return replace(vm, node=node, leaves=False)
