@@ -14,7 +14,7 @@ from reconciler.planning.demands import FailedOn, NamedConstraint, NodeView, VmD
 from reconciler.planning.packing.plans import Kind, Policy, plan, told
 
 LOOKS = 40_000
-"""The master plans between two heartbeats: about a tenth of a second goes into making the most of what is short."""
+"""The master plans between two heartbeats: some tenth of a second goes into what is short."""
 
 __all__ = ["FailedOn", "NamedConstraint", "NodeView", "Placement", "VmDemand", "place"]
 
