@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand, place
@@ -95,6 +95,7 @@ def test_preferred_constraints_never_keep_a_vm_from_running() -> None:
     assert "a" in place([R1], [vm("a")], [soft]).bindings
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 12), st.integers(0, 3)), max_size=30),
     nodes=st.lists(st.tuples(st.integers(1, 16), st.integers(1, 32)), min_size=1, max_size=5),

@@ -18,6 +18,9 @@ from reconciler.planning.packing.state import State
 SEARCHED = 300_000
 """Beyond so many items times nodes, the largest are left out without a search for which."""
 
+FEW = 50
+"""Of so many items one may be left, and then only that one is looked after, in a large problem."""
+
 
 def place(state: State, vms: Sequence[int], may_move: MayMove, looks: int) -> list[int]:
     """Place these VMs, which have no place, as far as there is room. Those that run and were stopped for it,
@@ -50,7 +53,9 @@ def _rank(state: State, items: list[Item], room: Room) -> list[int]:
     """Place VMs of one priority; those that are left."""
     mark = state.mark()
     left = Filler(state).fill(items)
-    if left:
+    if left and len(items) * len(state.problem.nodes) > SEARCHED and len(left) * FEW < len(items):
+        left = [item for item in sorted(left, key=_size) if not room.make(item)]
+    elif left:
         state.undo(mark)
         left = _best_of(state, items, room)
     singles = [vm for item in sorted(left, key=_size) for vm in item.vms]

@@ -21,6 +21,8 @@ _ORDER = ((False, 0), (False, 1), (True, 1), (False, 2), (True, 2), (False, 3), 
 """Whether VMs that run may be moved, and how many go, one making room for the other: what is tried first."""
 LOOKS = 500_000
 """Looks at a node, of all items together: about a second."""
+LARGE = 100_000
+"""Of a problem of more nodes times VMs than this, no more looks than this."""
 EACH = 20_000
 """Looks at a node for one item, each time that more is tried."""
 
@@ -36,7 +38,7 @@ class Room:
         self._is_free = free
         self._paid = False
         size = len(state.problem.nodes) * (len(state.problem.vms) + 8)
-        self._looks = self._left = min(looks, 200 * size)
+        self._looks = self._left = min(looks, 200 * size, LARGE if size > LARGE else looks)
         self._budget = 0
         self._failed: set[tuple[int, int, int]] = set()
         self.thorough = looks >= LOOKS
