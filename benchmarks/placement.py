@@ -2,10 +2,10 @@
 
     .venv/bin/python benchmarks/placement.py [--peers] [--openb DIRECTORY]
 
-Cold placement with constraints, planning again after a node's loss, a full balance; with `--peers` the same losses
-given to Ganeti's hbal and Pacemaker's crm_simulate where they are installed (Debian: ganeti-htools,
-pacemaker-cli-utils); with `--openb` the nodes and workloads of that data set (nodes.csv, pods.csv), all at once and
-in the order of arrival. Each size runs in a process of its own, so that its memory is its own.
+Cold placement with constraints, planning again after a node's loss, a full balance; with `--peers` the same
+losses given to Ganeti's hbal and Pacemaker's crm_simulate where they are installed (Debian: ganeti-htools,
+pacemaker-cli-utils); with `--openb` the nodes and workloads of that data set (nodes.csv, pods.csv), all at once
+and in the order of arrival. Each size runs in a process of its own, so that its memory is its own.
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ def _arrivals(nodes: list[NodeView], vms: list[VmDemand]) -> None:
         placed += [replace(vm, node=where[vm.name]) for vm in some if where.get(vm.name)]
     total, left = time.perf_counter() - began, len(vms) - len(placed)
     even = unevenness(State(build(nodes, placed, [])))
-    print(
-        f"  by arrival, 100 a plan: {total:.1f} s in all, {worst:.2f} s the slowest plan, {left} without a place,"
-    )
+    print(f"  by arrival, 100 a plan: {total:.1f} s, the slowest {worst:.2f} s, {left} without a place,")
     print(f"  unevenness {even:.4f}")
 
 

@@ -12,8 +12,8 @@ GROUP = "11111111-1111-1111-1111-111111111111"
 
 
 def hbal(case: Case, directory: Path) -> list[str]:
-    """Text input of Ganeti's htools: every VM has a secondary node. Ours have none, so each gets the next node,
-    and hbal is asked to even out what there is after the loss."""
+    """Text input of Ganeti's htools: every VM has a secondary node. Ours have none, so each gets the next
+    one, and hbal is asked to even out what there is after the loss."""
     names = [node.name for node in case.nodes]
     used = dict.fromkeys(names, 0)
     lines = []
@@ -48,7 +48,8 @@ def crm_simulate(case: Case, directory: Path) -> list[str]:
         here = "".join(_history(vm.name) for vm in case.vms if vm.node == node.name)
         states.append(
             f'<node_state id="{number}" uname={quoteattr(node.name)} in_ccm="true" crmd="online" '
-            f'join="member" expected="member"><lrm id="{number}"><lrm_resources>{here}</lrm_resources></lrm></node_state>'
+            f'join="member" expected="member"><lrm id="{number}"><lrm_resources>{here}</lrm_resources></lrm>'
+            "</node_state>"
         )
     for vm in case.vms:
         primitives.append(
