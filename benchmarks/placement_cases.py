@@ -32,8 +32,8 @@ def rule(name: str, type_: str, vms: dict[str, object], **more: object) -> Named
 
 
 def nodes_of(rng: random.Random, count: int, *, alike: bool) -> list[NodeView]:
-    """`alike`: 64 vCPUs and 256 GiB each; else of three sizes."""
-    sizes = [(64, 256)] if alike else [(16, 32), (16, 64), (32, 128)]
+    """`alike`: 128 vCPUs and 256 GiB each; else of three sizes."""
+    sizes = [(128, 256)] if alike else [(16, 32), (16, 64), (32, 128)]
     found = []
     for number in range(count):
         cpu, memory = rng.choice(sizes)

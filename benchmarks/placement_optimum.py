@@ -226,7 +226,7 @@ def compare_balance(case: Case, seconds: float) -> Row:
             model.model.add(used == sum(need * var for need, var in needs))
             square = model.model.new_int_var(0, has * has, "")
             model.model.add_multiplication_equality(square, [used, used])
-            squares.append(square * (16 if of == "cpu" else 1))  # 256 GiB to 64 vCPUs
+            squares.append(square * (4 if of == "cpu" else 1))  # 256 GiB to 128 vCPUs
     model.model.minimize(sum(squares))
     model.hint(where)
     found, proven = model.solve(seconds)

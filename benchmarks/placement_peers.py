@@ -67,7 +67,7 @@ def crm_simulate(case: Case, directory: Path) -> list[str]:
         '<rsc_defaults><meta_attributes id="d"><nvpair id="d1" name="resource-stickiness" value="100"/>'
         f"</meta_attributes></rsc_defaults></configuration><status>{''.join(states)}</status></cib>"
     )
-    return ["crm_simulate", "-x", str(path), "-S", "-Q"]
+    return ["crm_simulate", "-x", str(path), "-R", "-Q"]
 
 
 def _history(vm: str) -> str:
