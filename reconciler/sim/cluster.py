@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from reconciler.loops.assembly import Node as Loops
 from reconciler.loops.assembly import NodePorts as LoopPorts
@@ -40,6 +40,7 @@ from reconciler.sim.controller import DummyController, DummyOptions
 from reconciler.sim.dummy_guests import Faults, Guest, settle
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
+from reconciler.sim.lobby import waiting_for_the_fence
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
 from reconciler.sim.site_ceph import SiteCeph
 from reconciler.sim.site_ports import POOL_NAME, POOL_SPEC, SiteFencer, SiteGuests, SiteRbd
@@ -176,12 +177,12 @@ class SimCluster:
             return await begin(ports.store, identity, ports.clock, ports.ids)
 
         try:
-            begun = await patiently(attempt, "beginning a session")
-            host.last_run = now
+            begun = await self._begun(ports, host, attempt)
         except InvalidInput as error:
             host.refused = str(error)
             ports.log(f"does not start: {error.message}")
             return False
+        host.last_run = replace(host.last_run or now, boot_id=now.boot_id, machine_id=now.machine_id)
         frozen = doubt(host.seen, begun.seen)
         if frozen:
             ports.log(f"frozen: {frozen}")
@@ -193,6 +194,25 @@ class SimCluster:
         supervisor.start({**loops.loops(), **_beside(host, loops)})
         await self._until_stopped(loops, supervisor, over)
         return over.is_set()
+
+    async def _begun(self, ports: NodePorts, host: Host, attempt: Callable[[], Awaitable[Begun]]) -> Begun:
+        """A session, once the store answers; a host that was fenced waits in the lobby."""
+        last = host.last_run
+        async with contextlib.AsyncExitStack() as stack:
+            if self.site is not None and last is not None and last.cluster_uid:
+                controller, beat = self._controller(ports, host), self._timers.mesh_heartbeat
+                await stack.enter_async_context(
+                    waiting_for_the_fence(self.site, ports, controller, last, beat)
+                )
+            return await patiently(attempt, "beginning a session")
+
+    def _controller(self, ports: NodePorts, host: Host) -> Controller:
+        shelf = ports.memory.setdefault("guests", MemoryShelf())
+        controller = DummyController(
+            hypervisor=DummyHypervisor(shelf=shelf, faults=host.faults),
+            options=DummyOptions(cpus=16, memory=64 * GIB),
+        )
+        return SiteGuests(controller, self.site, ports.name) if self.site is not None else controller
 
     def _entry(self, ports: NodePorts, host: Host) -> Entry:
         return Entry(
@@ -227,11 +247,6 @@ class SimCluster:
         over: asyncio.Event,
     ) -> Loops:
         fencers = self._fencers(ports)
-        shelf = ports.memory.setdefault("guests", MemoryShelf())
-        controller = DummyController(
-            hypervisor=DummyHypervisor(shelf=shelf, faults=host.faults),
-            options=DummyOptions(cpus=16, memory=64 * GIB),
-        )
         outside = LoopPorts(
             entry=entry,
             clock=ports.clock,
@@ -239,7 +254,7 @@ class SimCluster:
             store=ports.store,
             transport=ports.transport,
             leases=ports.leases,
-            controllers={"dummy": self._on_site(ports, controller)},
+            controllers={"dummy": self._controller(ports, host)},
             make_backend=lambda name, spec: self._pool(ports, name),
             pools={POOL_NAME: POOL_SPEC} if self.site is not None else {},
             ceph_pools=lambda: {POOL_NAME: self.site.images.fsid} if self.site is not None else {},
@@ -258,9 +273,6 @@ class SimCluster:
         )
         writer = Writer(ports.store, cache, ports.ids)
         return assemble(outside, begun, cache, writer, lambda: frozen)
-
-    def _on_site(self, ports: NodePorts, controller: Controller) -> Controller:
-        return SiteGuests(controller, self.site, ports.name) if self.site is not None else controller
 
     def _pool(self, ports: NodePorts, name: str) -> DiskBackend:
         if self.site is None or name != POOL_NAME:
@@ -313,4 +325,11 @@ async def _remember(host: Host, loops: Loops) -> None:
             epoch=epoch.epoch if epoch is not None else 0,
         )
         host.seen = most(host.seen, now)
+        if host.last_run is not None:
+            host.last_run = replace(
+                host.last_run,
+                cluster_uid=loops.begun.cluster.uid,
+                session=loops.begun.session,
+                members=loops.membership.members(),
+            )
         await asyncio.sleep(SEEN_EVERY)

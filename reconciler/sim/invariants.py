@@ -2,7 +2,8 @@
 
 * One master per epoch, and each epoch follows the one before it.
 * Nothing of a master is committed that did not compare the epoch; sessions only grow.
-* A claim goes from one node to another only by being emptied, and no VM has two running copies.
+* A claim goes from one node to another only by being emptied, each write of one that is held compares its
+  owner's session, and no VM has two running copies.
 * What the store has of a file is replaced or removed only by somebody who had seen it.
 * With a Ceph: at most one client that nothing fences may write to an image (writer_audit.py).
 * No loop fails.
@@ -107,7 +108,10 @@ class Invariants:
             elif put.key.startswith(keys.SESSIONS):
                 self._follow_session(put.key, load(Session, put.value).session)
             elif put.key.startswith(keys.CLAIMS):
-                self._follow_claim(put.key, load(Claim, put.value).node)
+                node = load(Claim, put.value).node
+                if node and keys.session(node) not in compared:
+                    self._broken.append(f"{put.key} was written for {node} without comparing its session")
+                self._follow_claim(put.key, node)
             elif put.key.startswith(keys.MANIFESTS):
                 self.files.stored(keys.manifest_path(put.key), put.value)
 

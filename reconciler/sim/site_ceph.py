@@ -115,6 +115,10 @@ class SiteCeph:
         """Whether the OSDs refuse whatever comes from its addresses."""
         return self.blocklist.bars(f"{self.world.node(host).address}:0/1")
 
+    def living(self, host: str) -> tuple[Guest, ...]:
+        """The guests whose process is there."""
+        return tuple(guest for guest in self.guests(host) if guest.life is Life.ALIVE)
+
     def shuts_out(self, host: str) -> bool:
         """Whether the host can read in the blocklist that it is there as a whole."""
         listed = self.blocklist.until(f"{self.world.node(host).address}:0/0") is not None

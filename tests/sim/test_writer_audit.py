@@ -3,6 +3,7 @@ the claim, and a lost one. With an honest fencer there is nothing to find."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +16,7 @@ from reconciler.resources.manifest import ParsedFile, parse_manifest
 from reconciler.resources.records import Claim, load
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.dummy_guests import Life
+from reconciler.sim.fencer import YEARS
 from reconciler.sim.invariants import InvariantBroken, Invariants
 from reconciler.sim.site_ceph import SiteCeph
 from reconciler.sim.site_ports import SiteFencer
@@ -45,6 +47,20 @@ class Forgetful(SiteFencer):
 
     async def settle(self, order: FenceOrder, proof: Proof, *, timeout: float) -> None:
         self.blocklist.entries.clear()
+
+
+class Lagging(SiteFencer):
+    """A Ceph whose OSDs know of an entry only when `settle` has waited for that."""
+
+    async def fence(self, order: FenceOrder, guard: Guard, *, timeout: float) -> Proof:
+        entries = tuple(sorted({f"{address}:0/0" for address in order.addresses} | set(order.clients)))
+        return Blocklisted(fsid=self.fsid, entries=entries)
+
+    async def settle(self, order: FenceOrder, proof: Proof, *, timeout: float) -> None:
+        await asyncio.sleep(1.0)
+        assert isinstance(proof, Blocklisted)
+        for entry in proof.entries:
+            self.blocklist.add(entry, YEARS)
 
 
 class Site:
@@ -140,6 +156,30 @@ def test_a_host_that_is_fenced_while_it_boots_lets_itself_in_once_it_reaches_cep
         world.network.heal()
         world.run_until(lambda: not site.ceph.bars(victim), 60.0, "it is let in")
         world.run_until(lambda: site.cluster.loops(victim) is not None, 60.0, "it takes part")
+
+
+def test_a_daemon_that_is_started_anew_on_a_fenced_host_is_let_in() -> None:
+    with World(seed=3) as world:
+        site = Site(world, SiteFencer)
+        victim = site.owner()
+        site.vanish(victim)
+        assert site.failed_over_from(victim)
+        world.node(victim).kill()
+        world.storage.heal(victim)
+        world.network.heal()
+        world.node(victim).start()
+        address = world.node(victim).address
+        world.run_until(lambda: not site.ceph.blocklist.bars(f"{address}:0/1"), 60.0, "it is let in")
+        assert not site.alive_on(victim)
+        world.run_until(lambda: site.cluster.loops(victim) is not None, 10.0, "its daemon runs")
+
+
+def test_a_claim_is_emptied_only_when_the_blocklist_is_in_force() -> None:
+    with World(seed=3) as world:
+        site = Site(world, Lagging)
+        victim = site.owner()
+        site.vanish(victim)
+        assert site.failed_over_from(victim)
 
 
 @pytest.mark.parametrize("fencer", [Liar, Forgetful])
