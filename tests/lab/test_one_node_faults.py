@@ -164,6 +164,23 @@ def test_an_image_that_another_qemu_holds_is_refused_with_its_name(node: Any) ->
     assert node.condition("web", "ImageInUse").get("status") != "True"
 
 
+def test_one_image_by_two_names_runs_in_one_qemu(node: Any) -> None:
+    node.start()
+    image = node.images / "shared.raw"
+    image.write_bytes(bytes(1 << 20))
+    (node.images / "link.raw").hardlink_to(image)
+    node.save("web", disks=[{"name": "data", "image": "shared"}])
+    node.until_phase("web", "Running")
+    node.save("second", disks=[{"name": "data", "image": "link"}])
+    node.until_said("second", "by VM web on r1")
+    assert node.condition("second", "ImageInUse")["status"] == "True"
+    assert node.qemus("second") == []
+    assert node.vcl("stop", "web", "--force", "--wait").returncode == 0
+    assert node.vcl("retry", "second").returncode == 0
+    node.until_phase("second", "Running")
+    assert node.qemus("web") == []
+
+
 def holds(pid: int, image: Path) -> bool:
     links = (os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
     return str(image) in links
