@@ -202,7 +202,10 @@ class _Search:
         if not (problem.groups_of[vm] or problem.wishes_of[vm] or problem.rules_of[vm]):
             return problem.open[target]
         mark = state.mark()
-        source = state.remove(vm)
+        skewed, source = state.skewed(vm), state.remove(vm)
         fine = state.fits(vm, target) and wishes(state, [vm], target) >= wishes(state, [vm], source)
+        if fine:
+            state.add(vm, target)
+            fine = state.skewed(vm) <= skewed
         state.undo(mark)
         return fine

@@ -144,3 +144,11 @@ class State:
             able = (c for c, ok in zip(self.counts[index], group.eligible, strict=True) if ok)
             least = self._leasts[index] = min(able, default=0)
         return least
+
+    def skewed(self, vm: int) -> int:
+        """How many Required Spreads of the VM are uneven now: leaving a domain can make them so."""
+        return sum(
+            max(self.counts[index], default=0) - self.least(index) > self.problem.groups[index].max_skew
+            for index in self.problem.groups_of[vm]
+            if self.problem.groups[index].type is ConstraintType.SPREAD
+        )
