@@ -120,7 +120,8 @@ async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun 
         session=session.session,
         session_revision=result.revision,
         schema_revision=schema_revision,
-        seen=Seen(cluster_uid=cluster.uid, revision=result.revision, epoch=epoch),
+        # As it was before this write, which must not hide that the store was set back.
+        seen=Seen(cluster_uid=cluster.uid, revision=result.revision - 1, epoch=epoch),
     )
 
 
