@@ -293,19 +293,21 @@ def _lopsided(
     """A Spread counts over the values that any of its VMs may be at. Some of them that are bound to a few of
     these, or to each other, can be more than the rest can even out."""
     key, skew = spread.rule.spec.topology_key, spread.rule.spec.max_skew
-    reach = {vm: choices.reached(vm, key) for vm in vms}
+    # Who is told of already counts among the rest: perhaps one of those finds a place.
+    everybody = len(spread.vms)
+    reach = {vm: choices.reached(vm, key) for vm in spread.vms}
     usable = frozenset[str]().union(*reach.values())
     rules: tuple[str, ...] = ()
     why = ""
     for few in sorted({frozenset(spots) for spots in reach.values()}, key=sorted):
         bound = [vm for vm in vms if reach[vm] <= few]
         others = usable - few
-        if few and others and -(-len(bound) // len(few)) - (len(vms) - len(bound)) // len(others) > skew:
+        if few and others and -(-len(bound) // len(few)) - (everybody - len(bound)) // len(others) > skew:
             rules = tuple(choices.rules_of(bound))
             why = f"{_and(bound)} can be at {_and(sorted(few))} only, too many for what can be elsewhere"
             break
     largest = max(board.together.units(vms, key), key=len)
-    if not why and len(usable) > 1 and len(largest) - (len(vms) - len(largest)) // (len(usable) - 1) > skew:
+    if not why and len(usable) > 1 and len(largest) - (everybody - len(largest)) // (len(usable) - 1) > skew:
         rules = board.together.path(largest[0], largest[1], key)
         why = f"{_and(largest)} must be together, which is more than the others can even out"
     if why:

@@ -3,7 +3,7 @@ without a place, whatever room there is."""
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand, place
@@ -37,7 +37,16 @@ RULES = st.lists(
 ).map(lambda found: [rule(number, *each) for number, each in enumerate(found)])
 
 
+# c and f cannot both be placed, and c alone evens the Spread out.
+ONE_OF_TWO = [
+    rule(0, "AntiAffinity", {"c", "f"}, {"r1"}, "node"),
+    rule(1, "NodeAffinity", {"c", "f"}, {"r1"}, "node"),
+    rule(2, "Spread", {"a", "b", "c", "d", "e"}, {"r1"}, "node"),
+]
+
+
 @settings(max_examples=300, deadline=None)
+@example(rules=ONE_OF_TWO, selected={"a", "b"})
 @given(rules=RULES, selected=st.sets(st.sampled_from(VMS)))
 def test_where_a_contradiction_is_found_the_planner_finds_no_place(
     rules: list[Rule], selected: set[str]
