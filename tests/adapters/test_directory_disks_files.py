@@ -249,6 +249,7 @@ class TestHostileImages:
 
 
 class TestHalfMadeFiles:
+    @pytest.mark.slow
     async def test_an_import_killed_half_way_leaves_no_image(self, pool: Path, tmp_path: Path) -> None:
         source = data(tmp_path / "origin.raw", 256 * MIB)
         program = (

@@ -93,6 +93,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_half_done_by_kill_9(t
     assert len(acknowledged) >= sum(KILL_AFTER)
 
 
+@pytest.mark.slow
 async def test_a_daemon_killed_while_it_makes_the_store_leaves_one_that_opens(tmp_path: Path) -> None:
     for number in range(8):
         path = tmp_path / str(number) / "store.db"

@@ -222,6 +222,7 @@ async def test_a_smaller_size_is_refused_with_a_note_and_the_vm_runs(world: Worl
     assert world.images == {"web.root.raw": 8}
 
 
+@pytest.mark.slow
 async def test_an_image_that_was_recorded_and_is_missing_is_never_made_again(
     world: World, node: SimNode
 ) -> None:

@@ -216,6 +216,7 @@ async def test_a_guest_of_an_earlier_vm_of_the_name_is_not_ended_by_the_record_o
     assert node.events == [event for event in node.events if event[1] != "Killing"]
 
 
+@pytest.mark.slow
 async def test_a_corrected_spec_is_tried_at_once(world: World, node: SimNode) -> None:
     """Nobody waits for the end of a back-off after mending the manifest."""
     world.hypervisor.faults = Faults(guests={"web": GuestFaults(start_failures=10**6)})

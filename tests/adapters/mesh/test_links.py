@@ -175,6 +175,7 @@ async def test_much_that_is_said_right_after_the_proof_is_heard() -> None:
             await eventually(lambda: ear.numbers("a") == [0, 1, 2, 3])
 
 
+@pytest.mark.slow
 async def test_time_in_which_this_process_stood_still_counts_against_nobody() -> None:
     async with running(options("a"), options("b")) as (a, b):
         a.transport.connect({"b": at(b)})
