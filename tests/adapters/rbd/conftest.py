@@ -43,7 +43,8 @@ def pool(ceph: Any, admin: Any, request: pytest.FixtureRequest) -> RbdPool:
 
 @pytest.fixture
 def clusters() -> Clusters:
-    return Clusters(Limits(op=15, monitor=15))
+    """Patient: OSDs on a busy machine may take each other for dead for a while."""
+    return Clusters(Limits(op=40, monitor=40))
 
 
 @pytest.fixture

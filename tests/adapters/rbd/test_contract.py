@@ -25,6 +25,7 @@ HOLD = "import sys; file = open(sys.argv[1], 'r+b'); print('open', flush=True); 
 
 
 class TestRbd(DiskContract):
+    patience = 60.0
     formats = (DiskFormat.RAW,)
     clone_format = DiskFormat.RAW
 
