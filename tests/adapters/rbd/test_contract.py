@@ -64,12 +64,15 @@ class TestRbd(DiskContract):
     @contextmanager
     def outage(self, backend: DiskBackend) -> Iterator[None]:
         with self.cluster.handle() as handle:
+            usual = handle.conf_get("rados_osd_op_timeout")
             handle.conf_set("rados_osd_op_timeout", "1")
         self.ceph.freeze(0, 1, 2)
         try:
             yield
         finally:
             self.ceph.thaw(0, 1, 2)
+            with self.cluster.handle() as handle:
+                handle.conf_set("rados_osd_op_timeout", usual)
             with self.admin.open_ioctx("vms") as context:
                 context.write_full("probe", b"")  # waits until they serve again
 
