@@ -122,7 +122,7 @@ class SiteCeph:
     def shuts_out(self, host: str) -> bool:
         """Whether the host can read in the blocklist that it is there as a whole."""
         listed = self.blocklist.until(f"{self.world.node(host).address}:0/0") is not None
-        return listed and not self.blocklist.hang and self.world.storage.way(host) is Reach.OPEN
+        return listed and not self.blocklist.hang and self.reaches(host)
 
     def let_in(self, address: str) -> None:
         """A host takes its whole-host entry off the blocklist, if it reaches the monitors."""
@@ -208,7 +208,7 @@ class SiteCeph:
     def _look(self, qemu: Qemu) -> None:
         if self._kernel_gone(qemu):
             qemu.ended, qemu.pending = True, None
-        open_way, alive = self._connected(qemu), self._guest(qemu) is not None
+        open_way, alive = self.reaches(qemu.host), self._guest(qemu) is not None
         if not alive and not qemu.ended:
             qemu.ended = True
             if open_way and qemu.pending is None and not self._crashed(qemu):
@@ -232,7 +232,7 @@ class SiteCeph:
     def _send(self, qemu: Qemu) -> None:
         """Its guest counts; at its first look it reads what is there, when it can."""
         if qemu.counter is None:
-            if not self._connected(qemu):
+            if not self.reaches(qemu.host):
                 return
             known = [self.counters.get(self.identity(name), 0) for name in self._existing(qemu)]
             qemu.counter = max(known, default=0)
@@ -242,7 +242,7 @@ class SiteCeph:
         """The value reaches the images, or is refused, or waits again."""
         qemu.travels = False
         value = qemu.pending
-        if value is None or self._kernel_gone(qemu) or not self._connected(qemu):
+        if value is None or self._kernel_gone(qemu) or not self.reaches(qemu.host):
             return
         qemu.pending = None
         if self.blocklist.bars(qemu.client):
@@ -257,10 +257,6 @@ class SiteCeph:
                 told(arrival)
         qemu.counter = value
         qemu.heard = self.world.now
-
-    def _connected(self, qemu: Qemu) -> bool:
-        """Whether what it sends gets to Ceph, which may refuse it."""
-        return self.world.storage.way(qemu.host) is Reach.OPEN
 
     def _existing(self, qemu: Qemu) -> list[RbdName]:
         return [name for name in qemu.images if name in self.images.images]

@@ -149,6 +149,19 @@ class Proofs(Watched):
         assert boot.node == on or (not on and boot.node != after.node)
         return boot
 
+    def retire(self, *vms: str) -> None:
+        """Everybody is back: one copy of each, sound; then they are deleted."""
+        self.settle()
+        self.count(*vms)
+        for vm in vms:
+            self.sound(vm)
+        self.end(*vms)
+
+    def clients(self, vm: str) -> list[str]:
+        """The Ceph clients of its claim."""
+        status = self.nodes[self.master()].ask("get", "vm", vm)["status"]
+        return [each for each in status["claim"]["clients"] if not each.startswith("pid:")]
+
     def sound(self, vm: str, copies: int = 1) -> None:
         """The counter went on at each boot, the disk has one boot's writes after the other's, and it runs
         once."""

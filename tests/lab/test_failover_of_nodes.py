@@ -14,21 +14,6 @@ import pytest
 pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
 
 
-def ended(proof: Any, *vms: str) -> None:
-    """Everybody is back: one copy of each, sound; then they are deleted."""
-    proof.settle()
-    proof.count(*vms)
-    for vm in vms:
-        proof.sound(vm)
-    proof.end(*vms)
-
-
-def clients(proof: Any, vm: str) -> list[str]:
-    """The Ceph clients of its claim."""
-    status = proof.nodes[proof.master()].ask("get", "vm", vm)["status"]
-    return [each for each in status["claim"]["clients"] if not each.startswith("pid:")]
-
-
 def test_the_vms_of_a_worker_without_power_run_elsewhere_and_the_host_comes_back(proof: Any) -> None:
     (worker, *_) = proof.workers()
     proof.run("worker", worker)
@@ -39,7 +24,7 @@ def test_the_vms_of_a_worker_without_power_run_elsewhere_and_the_host_comes_back
     proof.fault.power_on(worker)
     proof.until(proof.settled, "it takes itself off the blocklist, or is let in")
     proof.run("more", worker)
-    ended(proof, "worker", "more")
+    proof.retire("worker", "more")
 
 
 def test_a_daemon_that_is_started_on_a_fenced_host_ends_its_guests_and_is_let_in(proof: Any) -> None:
@@ -53,7 +38,7 @@ def test_a_daemon_that_is_started_on_a_fenced_host_ends_its_guests_and_is_let_in
     proof.fault.heal()
     took = proof.until(proof.settled, "it is let in")
     print(f"links mended, vcld started -> let in: {took:.1f} s")
-    ended(proof, "cut")
+    proof.retire("cut")
 
 
 def test_the_vms_of_the_master_without_power_run_elsewhere(proof: Any) -> None:
@@ -62,7 +47,7 @@ def test_the_vms_of_the_master_without_power_run_elsewhere(proof: Any) -> None:
     proof.fault.power_cut(master)
     proof.restarts("chief", proof.last("chief"))
     proof.sound("chief")
-    ended(proof, "chief")
+    proof.retire("chief")
 
 
 def test_nothing_starts_where_no_majority_is_and_all_goes_on_when_one_returns(proof: Any) -> None:
@@ -80,21 +65,21 @@ def test_nothing_starts_where_no_majority_is_and_all_goes_on_when_one_returns(pr
     assert again["gone"].node != "r2"
     for vm in ("left", "gone", "back"):
         proof.sound(vm)
-    ended(proof, "left", "gone", "back")
+    proof.retire("left", "gone", "back")
 
 
 def test_the_lock_that_a_crashed_host_left_keeps_nobody_from_starting(proof: Any) -> None:
     """It is back before anybody has missed it."""
     proof.run("locked", "r3")
-    (dead,) = clients(proof, "locked")
+    (dead,) = proof.clients("locked")
     proof.fault.power_cut("r3")
     before = proof.last("locked")
     proof.fault.power_on("r3")
     proof.until(lambda: proof.last("locked").number > before.number, "it boots again")
     assert proof.last("locked").found >= before.last
     assert dead in proof.blocklist()
-    assert clients(proof, "locked") != [dead]
-    ended(proof, "locked")
+    assert proof.clients("locked") != [dead]
+    proof.retire("locked")
 
 
 def test_the_audit_looked_at_all_of_that(formed: Any) -> None:

@@ -38,20 +38,6 @@ def stays_sound(proof: Any, vm: str, seconds: float, *, copies: int) -> None:
     proof.sound(vm, copies=copies)
 
 
-def ended(proof: Any, vm: str) -> None:
-    """Everybody is back: one copy, sound; then it is deleted."""
-    proof.settle()
-    proof.count(vm)
-    proof.sound(vm)
-    proof.end(vm)
-
-
-def clients(proof: Any, vm: str) -> list[str]:
-    """The Ceph clients of its claim."""
-    status = proof.nodes[proof.master()].ask("get", "vm", vm)["status"]
-    return [each for each in status["claim"]["clients"] if not each.startswith("pid:")]
-
-
 def expiries(proof: Any) -> dict[str, float]:
     """Each entry's end, in seconds since 1970."""
     told = proof.lab.storage.command("osd", "blocklist", "ls")
@@ -65,7 +51,7 @@ def test_a_node_frozen_for_a_minute_writes_nothing_when_it_goes_on(proof: Any) -
     (worker, *_) = proof.workers()
     proof.run("frozen", worker)
     host = f"{proof.nodes[worker].host.address.ip}:0/0"
-    entries = (host, *clients(proof, "frozen"))
+    entries = (host, *proof.clients("frozen"))
     assert len(entries) > 1
     proof.fault.freeze(worker)
     began = time.monotonic()
@@ -85,7 +71,7 @@ def test_a_node_frozen_for_a_minute_writes_nothing_when_it_goes_on(proof: Any) -
     assert proof.fenced() == [worker]
     proof.fault.thaw(worker)
     proof.until(lambda: len(proof.homes("frozen")) == 1, "the zombie has ended")
-    ended(proof, "frozen")
+    proof.retire("frozen")
 
 
 @pytest.mark.parametrize("daemon", ["killed", "frozen"])
@@ -105,7 +91,7 @@ def test_guests_of_a_cut_off_node_without_a_daemon_cannot_write_and_end_before_i
     (proof.fault.start if daemon == "killed" else proof.fault.thaw)(worker, "vcld")
     proof.until(lambda: proof.fenced() == [], "its host may reach Ceph again")
     assert proof.nodes[worker].qemus(vm) == []
-    ended(proof, vm)
+    proof.retire(vm)
 
 
 def test_the_last_write_of_a_killed_guest_does_not_arrive_when_its_link_heals(proof: Any) -> None:
@@ -120,4 +106,4 @@ def test_the_last_write_of_a_killed_guest_does_not_arrive_when_its_link_heals(pr
     proof.restarts("late", proof.last("late"))
     proof.fault.mend(worker)
     stays_sound(proof, "late", 8, copies=1)
-    ended(proof, "late")
+    proof.retire("late")

@@ -121,8 +121,7 @@ def test_a_killed_guests_last_write_is_refused_when_its_link_heals() -> None:
         world.network.heal()
         world.node(victim).resume()
         world.run_until(lambda: not site.alive_on(victim), 30.0, "its zombie is ended")
-        address = world.node(victim).address
-        world.run_until(lambda: not site.ceph.blocklist.bars(f"{address}:0/1"), 60.0, "it is let in")
+        world.run_until(lambda: not site.ceph.bars(victim), 60.0, "it is let in")
         assert site.audit is not None
         assert site.audit.writes > 10
 
@@ -168,8 +167,7 @@ def test_a_daemon_that_is_started_anew_on_a_fenced_host_is_let_in() -> None:
         world.storage.heal(victim)
         world.network.heal()
         world.node(victim).start()
-        address = world.node(victim).address
-        world.run_until(lambda: not site.ceph.blocklist.bars(f"{address}:0/1"), 60.0, "it is let in")
+        world.run_until(lambda: not site.ceph.bars(victim), 60.0, "it is let in")
         assert not site.alive_on(victim)
         world.run_until(lambda: site.cluster.loops(victim) is not None, 10.0, "its daemon runs")
 

@@ -9,28 +9,17 @@ from reconciler.planning.confirming import Witness
 from reconciler.planning.liveness import Sight
 from reconciler.planning.timers import Timers
 from reconciler.resources import keys
-from reconciler.resources.fencing import ConfirmRecord, FenceCause, FenceRecord
+from reconciler.resources.fencing import ConfirmRecord
 from reconciler.resources.membership import Member
 from reconciler.resources.records import load
 from reconciler.sim.desk import Desk
+from reconciler.testing.fence_records import SILENT_R3
 
 SAID = {"incident": "r3-12", "bootId": "boot-a", "by": "ann@desk"}
 
 
 async def fenced(desk: Desk) -> None:
-    record = FenceRecord(
-        id="id-1",
-        node="r3",
-        incident="r3-12",
-        cause=FenceCause.SILENT,
-        reason="silent",
-        epoch=1,
-        session=12,
-        boot_id="boot-a",
-        machine_id="m",
-        began="2026-01-31T12:00:04Z",
-    )
-    await desk.put({keys.member("r3"): Member(address="r3"), keys.fence("r3"): record})
+    await desk.put({keys.member("r3"): Member(address="r3"), keys.fence("r3"): SILENT_R3})
 
 
 def confirmations(desk: Desk) -> Confirmations:
