@@ -1,7 +1,8 @@
 """The master: binds VMs to nodes and says why not, ends bindings, finishes deletions.
 
-Invariant: every write compares the epoch (and schema), so a master that was replaced while it slept cannot
-write; each also compares the records it was decided on.
+Invariants: every write compares the epoch (and schema), so a master that was replaced while it slept cannot
+write; of a VM whose records changed after they were read for the plan nothing is written; each write compares
+them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from reconciler.planning.master import (
     VmRecords,
     plan_master,
 )
-from reconciler.planning.placement import NamedConstraint
+from reconciler.planning.placement import NamedConstraint, NodeView
 from reconciler.ports.clock import Clock
 from reconciler.resources import keys
 from reconciler.resources.errors import StoreError
@@ -63,12 +64,14 @@ _OF_ONE_VM = (
     keys.FAILURES,
 )
 _BATCH = 50
+LARGE = 500
+"""VMs from which on a plan is made on a thread: it takes longer than heartbeats and leases may wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterContext:
     """What the master needs; `epoch` is the one it holds; `absent(node)`: why a node takes no work because of
-    what is heard of it, or nothing."""
+    what is heard of it, or nothing; `plan` decides, of LARGE clusters on a thread."""
 
     node: str
     epoch: Epoch
@@ -77,6 +80,7 @@ class MasterContext:
     writer: Writer
     event: RecordEvent
     absent: Callable[[str], str] = lambda node: ""
+    plan: Callable[[list[VmRecords], list[NodeView], list[NamedConstraint]], MasterPlan] = plan_master
 
 
 class Master:
@@ -87,6 +91,8 @@ class Master:
         self._changed = asyncio.Event()
         self._records: dict[str, VmRecords] = {}
         self._dirty: set[str] | None = None
+        self._outdated: set[str] = set()
+        """The VMs whose records changed since they were read for the plan at hand."""
         self._pass_seconds = 0.0
 
     async def run(self) -> None:
@@ -119,8 +125,11 @@ class Master:
             prefix = next((p for p in _OF_ONE_VM if key.startswith(p)), None)
             if prefix is None:
                 self._dirty = None
-            elif self._dirty is not None:
-                self._dirty.add(key.removeprefix(prefix).partition("/")[0])
+                continue
+            vm = key.removeprefix(prefix).partition("/")[0]
+            self._outdated.add(vm)
+            if self._dirty is not None:
+                self._dirty.add(vm)
 
     async def _wait(self) -> None:
         try:
@@ -136,7 +145,7 @@ class Master:
         began = self._context.clock.monotonic()
         self._read_changed()
         nodes = read_nodes(self._context.views, self._context.absent)
-        plan = plan_master(list(self._records.values()), nodes, self._constraints())
+        plan = await self._plan(list(self._records.values()), nodes)
         self._pass_seconds = self._context.clock.monotonic() - began
         for final in plan.finals:
             await self._finalise(final)
@@ -149,9 +158,20 @@ class Master:
         await self._tell_stays(plan.stays)
         return plan
 
+    async def _plan(self, vms: list[VmRecords], nodes: list[NodeView]) -> MasterPlan:
+        constraints = self._constraints()
+        if len(vms) < LARGE:
+            return self._context.plan(vms, nodes, constraints)
+        return await asyncio.to_thread(self._context.plan, vms, nodes, constraints)
+
+    def _stands(self, vm: str) -> bool:
+        """Whether the VM's records are those that the plan was made from; if not, the next plan decides."""
+        return vm not in self._outdated
+
     def _read_changed(self) -> None:
         """Bring the VMs' records up to date: all of them after a change that concerns all."""
         views = self._context.views
+        self._outdated.clear()
         dirty, self._dirty = self._dirty, set()
         if dirty is None:
             self._records.clear()
@@ -172,9 +192,10 @@ class Master:
         context, cache = self._context, self._context.views.cache
         compares: dict[str, int] = {}
         puts: dict[str, bytes] = {}
+        written: list[Bind] = []
         for bind in binds:
             record = context.views.spec_record(Kind.VIRTUAL_MACHINE, bind.vm)
-            if record is None:
+            if record is None or not self._stands(bind.vm):
                 continue
             spec, binding = keys.spec(Kind.VIRTUAL_MACHINE, bind.vm), keys.binding(bind.vm)
             if context.views.exists(binding):
@@ -192,12 +213,15 @@ class Master:
                 )
             )
             puts.update(self._status(bind.vm, bind.node, True, bind.reason))
-        if await self._write(compares, puts):
-            for bind in binds:
+            written.append(bind)
+        if written and await self._write(compares, puts):
+            for bind in written:
                 log.info("vm %s: bound to %s: %s", bind.vm, bind.node, bind.reason)
                 self._event(bind.vm, "Placed", f"on {bind.node}: {bind.reason}")
 
     async def _unbind(self, unbind: Unbind) -> None:
+        if not self._stands(unbind.vm):
+            return
         cache = self._context.views.cache
         binding, claim = keys.binding(unbind.vm), keys.claim(unbind.vm)
         compares = {binding: cache.revision_of(binding), claim: cache.revision_of(claim)}
@@ -228,7 +252,7 @@ class Master:
         context, cache = self._context, self._context.views.cache
         kind, name = Kind.VIRTUAL_MACHINE, final.vm
         record = context.views.spec_record(kind, name)
-        if record is None:
+        if record is None or not self._stands(name):
             return
         spec, claim = keys.spec(kind, name), keys.claim(name)
         mine = (
