@@ -13,7 +13,7 @@ from reconciler.planning.failures import counted, later
 from reconciler.planning.hangs import Watch
 from reconciler.planning.lifecycle import Memory
 from reconciler.resources import keys
-from reconciler.resources.domains import ExitReason, Gone
+from reconciler.resources.domains import ExitReason, Gone, GuestInfo
 from reconciler.resources.errors import DiskError, StartFailed, VclError
 from reconciler.resources.failures import FailureRecord, Failures
 from reconciler.resources.kinds import Kind
@@ -116,11 +116,16 @@ def note_reboot(name: str, state: VmState, wanted: bool) -> None:
 
 
 def note_stable(context: NodeContext, name: str, state: VmState) -> None:
-    """The guest runs: remember since when, and after a while forget what failed before."""
+    """The guest runs: remember since when, and after a while forget what failed before.
+
+    What was read of it before may be of an earlier run: it is forgotten, and read anew.
+    """
     now = context.clock.monotonic()
     state.unknown_count = 0
     if state.running_since is None:
         state.running_since = now
+        state.guest, state.guest_read_at = GuestInfo(), float("-inf")
+        state.disks, state.disks_read_at = (), float("-inf")
         state.start_time = state.start_time or context.clock.wall()
     state.memory = replace(state.memory, prepared=None, stop_since=None)
     state.definition = None

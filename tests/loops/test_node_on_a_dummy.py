@@ -11,7 +11,7 @@ from reconciler.adapters.clock import SystemClock, SystemIds
 from reconciler.resources import keys
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Intent
-from reconciler.resources.status import NodeStatus
+from reconciler.resources.status import ConditionType, NodeStatus
 from reconciler.sim.controller import DummyController
 from reconciler.sim.dummy_guests import Faults, GuestFaults
 from reconciler.sim.node import SimNode
@@ -54,6 +54,7 @@ async def test_a_vm_whose_name_is_taken_waits_and_says_so(node: SimNode) -> None
 
 class _Nothing:
     message = ""
+    ip_addresses = ()
 
 
 async def test_a_crashed_guest_comes_back_and_the_restart_is_counted(node: SimNode) -> None:
@@ -66,6 +67,20 @@ async def test_a_crashed_guest_comes_back_and_the_restart_is_counted(node: SimNo
     assert status is not None
     assert status.restarts == 1
     assert status.failures.count == 1
+
+
+async def test_what_an_earlier_run_of_a_guest_told_is_not_said_of_the_next_one(node: SimNode) -> None:
+    await node.apply("web", SMALL)
+    await node.until(lambda: bool((node.status("web") or _Nothing).ip_addresses))
+    await node.intend("web", Intent(run="Stop"))
+    await node.until(lambda: node.phase("web") == "Stopped")
+    node.hypervisor.faults = Faults(unavailable=("info",))
+    await node.intend("web", Intent(run="Start"))
+    await node.until(lambda: node.phase("web") == "Running")
+    status = node.status("web")
+    assert status is not None
+    assert status.ip_addresses == ()
+    assert ConditionType.AGENT_CONNECTED not in {condition.type for condition in status.conditions}
 
 
 LIVELY = {**SMALL, "liveness": {"periodSeconds": 1, "timeoutSeconds": 1, "failureThreshold": 1}}
