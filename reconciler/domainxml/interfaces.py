@@ -22,7 +22,7 @@ def overlay_interfaces(draft: Draft) -> None:
         if found is None:
             found = _append(draft, wanted, mac)
         else:
-            _lay_over(found, wanted)
+            _lay_over(found, wanted, mac)
         used.add(found)
 
 
@@ -48,11 +48,12 @@ def _append(draft: Draft, wanted: Interface, mac: str) -> ET.Element:
     return nic
 
 
-def _lay_over(nic: ET.Element, wanted: Interface) -> None:
-    """What the spec says of this interface; everything else about it stays."""
+def _lay_over(nic: ET.Element, wanted: Interface, mac: str) -> None:
+    """What the spec says of this interface; everything else about it stays. Without any address libvirt
+    would make one up at each start."""
     _connect(nic, wanted)
-    if wanted.mac is not None:
-        ensure(nic, "mac").attrib["address"] = wanted.mac.lower()
+    if wanted.mac is not None or child(nic, "mac") is None:
+        ensure(nic, "mac").attrib["address"] = mac
     if wanted.model is not NicModel.VIRTIO:
         ensure(nic, "model").attrib["type"] = wanted.model.value
     alias = ensure(nic, "alias")

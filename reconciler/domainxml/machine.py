@@ -17,7 +17,7 @@ from reconciler.domainxml.parse import DomainXmlInvalid, parse
 from reconciler.domainxml.sources import put_nvram
 from reconciler.resources.virtualmachine import Boot, Firmware, VirtualMachineSpec
 
-_DEFAULT_MACHINE = VirtualMachineSpec.__dataclass_fields__["machine"].default
+DEFAULT_MACHINE = VirtualMachineSpec.__dataclass_fields__["machine"].default
 _CRASH_ACTIONS = ("destroy", "coredump-destroy")
 _STOCK_EMULATOR = re.compile(r"/usr/(bin|libexec)/(kvm|kvm-spice|qemu|qemu-kvm|qemu-system-(x86_64|i386))")
 """Where distributions put QEMU: such a path tells where the XML comes from, not what the user wants."""
@@ -47,13 +47,18 @@ def identify(draft: Draft) -> None:
 def _set_emulator(draft: Draft) -> None:
     """The host's QEMU, unless the user's XML names one of its own."""
     path = child(draft.root, "devices", "emulator")
-    own = path is not None and not _STOCK_EMULATOR.fullmatch((path.text or "").strip())
+    own = path is not None and not is_stock_emulator((path.text or "").strip())
     if own or not draft.host.emulator:
         return
     if path is None:
         path = ET.Element("emulator")
         draft.devices.insert(0, path)
     path.text = draft.host.emulator
+
+
+def is_stock_emulator(path: str) -> bool:
+    """Whether it is where a distribution puts QEMU, so that this node's own takes its place."""
+    return _STOCK_EMULATOR.fullmatch(path) is not None
 
 
 def boot(draft: Draft) -> str:
@@ -71,7 +76,7 @@ def boot(draft: Draft) -> str:
     kind.text = "hvm"
     kind.attrib.setdefault("arch", draft.host.architecture)
     asked = spec.machine
-    if draft.own and spec.machine == _DEFAULT_MACHINE and had_type:
+    if draft.own and spec.machine == DEFAULT_MACHINE and had_type:
         asked = kind.get("machine", "pc")  # libvirt's own default on x86
     machine = _canonical(asked, pinned=draft.request.machine, types=draft.host.machine_types)
     kind.attrib["machine"] = machine
