@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -55,6 +55,8 @@ from reconciler.resources.records import ArmedWatchdog, Epoch, EventType
 
 log = logging.getLogger(__name__)
 
+LOOK_AGAIN = 1.0
+"""Seconds between the beginnings of two looks at a store that does not answer."""
 SCHEMA_PAUSE = 10.0
 """Seconds between a master's looks whether the store's schema can be raised."""
 
@@ -189,6 +191,7 @@ def assemble(
             problems=problems,
             run_master=run_master,
             elected=lambda reason, words: events.record(EventType.NORMAL, Kind.NODE, name, reason, words),
+            switched_off=partial(_switched_off, osds),
         )
     )
     return Node(
@@ -429,7 +432,7 @@ def _fencing(
         fencers=ports.fencers or tuple,
         policy=lambda: views.cluster_spec().fencing,
         pools=ports.ceph_pools,
-        switched_off=lambda: osds.powered_off if osds is not None else frozenset(),
+        switched_off=partial(_switched_off, osds),
     )
     return Fencing(
         FencingContext(
@@ -445,6 +448,10 @@ def _fencing(
     )
 
 
+def _switched_off(osds: OsdWatch | None) -> Set[str]:
+    return osds.powered_off if osds is not None else frozenset()
+
+
 async def _raise_schema(schema: SchemaRule, membership: Membership) -> None:
     while True:
         try:
@@ -455,16 +462,21 @@ async def _raise_schema(schema: SchemaRule, membership: Membership) -> None:
 
 
 async def follow(cache: StoreCache) -> None:
-    """Keep the copy of the store fresh; one line in the log when that fails, and one when it works again."""
-    failing = False
+    """Keep the copy of the store fresh; one line in the log when that fails, and one when it works again.
+
+    A look that waited for the store in vain is made again at once: what is under way when a stall ends is
+    answered by its end.
+    """
+    failing, clock = False, asyncio.get_running_loop().time
     while True:
+        began = clock()
         try:
             await cache.step(10.0)
         except StoreError as error:
             if not failing:
                 log.warning("store: %s; trying again", error)
             failing = True
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(max(0.05, LOOK_AGAIN - (clock() - began)))
         if failing and cache.healthy:
             log.info("store: it answers again")
             failing = False

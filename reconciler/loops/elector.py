@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,6 +43,7 @@ RETRY = 1.0
 class ElectorContext:
     """`problems`: why this node cannot be master, besides the majority (asked at each look; quick).
     `run_master`: the master's work, cancelled when mastership ends. `elected`: told of each change, in words.
+    `switched_off`: boot ids of hosts that a fence agent has switched off, and seen to be off.
     """
 
     node: str
@@ -54,6 +55,7 @@ class ElectorContext:
     problems: Callable[[], tuple[str, ...]]
     run_master: RunMaster
     elected: Callable[[str, str], None]
+    switched_off: Callable[[], Collection[str]] = tuple
 
 
 class Elector:
@@ -111,14 +113,17 @@ class Elector:
         if epoch != self._epoch_known:
             self._epoch_known, self._epoch_known_at = epoch, now
         read_at, renewed_at = membership.leases_read_at, membership.renewed_at
+        sights, boots = membership.sights(), context.switched_off()
+        off = (s.name for s in sights if s.heartbeat is not None and s.heartbeat.boot_id in boots)
         view = ElectionView(
             me=context.node,
-            sights=membership.sights(),
+            sights=sights,
             epoch=epoch,
             holding=self.epoch.epoch if self.epoch is not None else None,
             renewed=now - renewed_at if renewed_at is not None else None,
             problems=self._problems(now),
             leases_current=read_at is not None and read_at > self._epoch_known_at,
+            off=frozenset(off),
         )
         if not vacancy(view, context.timers):
             self._vacant_since = None

@@ -25,7 +25,8 @@ class ElectionView:
     `holding`: the epoch that this node holds; `renewed`: seconds since it sent the last renewal of its lease
     that was acknowledged (None: none yet); `problems`: why it cannot be master, besides the majority;
     `leases_current`: the leases were read after the present epoch was first seen; `vacant_for`: seconds for
-    which nobody has been master, as this node sees it.
+    which nobody has been master, as this node sees it; `off`: the nodes whose hosts a fence agent has
+    switched off, and seen to be off, since they were last heard.
     """
 
     me: str
@@ -36,6 +37,7 @@ class ElectionView:
     problems: tuple[str, ...] = ()
     leases_current: bool = True
     vacant_for: float = 0.0
+    off: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,9 @@ def vacancy(view: ElectionView, timers: Timers) -> str:
     holder = next((sight for sight in view.sights if sight.name == epoch.holder), None)
     if holder is None:
         return f"{epoch.holder}, which held epoch {epoch.epoch}, is no member any more"
+    if holder.name in view.off and not heard(holder, timers):
+        # A last renewal that lands when a stall of the store ends is no sign of life.
+        return f"{holder.name}'s host was switched off"
     if holder.lease_age >= timers.master_taken:
         return f"{holder.name}'s lease has not changed for {holder.lease_age:.1f} s"
     if not view.leases_current or holder.lease is None:

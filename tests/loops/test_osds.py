@@ -119,6 +119,16 @@ def test_with_a_fence_agent_the_host_is_switched_off_and_its_osds_are_dead_for_c
     assert took < 20.0
 
 
+def test_a_master_whose_host_was_switched_off_is_followed_as_soon_as_the_stall_ends(world: World) -> None:
+    site = Site(world, power=True)
+    site.die("r1")
+    assert site.switched_off == ["r1"]
+    assert list(site.cluster.masters()) == ["r2"]
+    loops = site.cluster.loops("r2")
+    assert loops is not None
+    assert loops.elector.reason == "master with epoch 2: r1's host was switched off"
+
+
 def test_nothing_is_told_when_the_setting_is_off(world: World) -> None:
     site = Site(world, on=False, power=True)
     world.node("r3").power_off()

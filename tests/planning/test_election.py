@@ -219,3 +219,18 @@ def test_of_the_nodes_that_see_the_same_at_most_one_tries_at_first(alive: set[st
     ]
     assert len(tries) <= 1
     assert (len(tries) == 1) == (len(alive) >= 3)
+
+
+def test_a_master_whose_host_was_switched_off_is_followed_at_once() -> None:
+    epoch = Epoch(epoch=7, holder="r1")
+    dead = there("r1", mastering=7, heard=5.0, lease_age=0.1)
+    others = (there("r2"), there("r3"))
+    assert isinstance(elect(view("r2", dead, *others, epoch=epoch), TIMERS), Idle)
+    decided = elect(view("r2", dead, *others, epoch=epoch, off=frozenset({"r1"})), TIMERS)
+    assert decided == Campaign(reason="r1's host was switched off")
+
+
+def test_a_master_that_is_heard_is_not_off_whatever_was_seen_before() -> None:
+    epoch = Epoch(epoch=7, holder="r1")
+    back = there("r1", mastering=7)
+    assert vacancy(view("r2", back, there("r2"), epoch=epoch, off=frozenset({"r1"})), TIMERS) == ""
