@@ -45,7 +45,7 @@ from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
 from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import NodeHealth
-from reconciler.resources.records import SchemaRecord, Session
+from reconciler.resources.records import Claim, SchemaRecord, Session
 from vcld.config import Config, StoreType
 from vcld.fencing import Fencers, facts_of, keeper_of
 from vcld.homecoming import Homecoming, ShutOut
@@ -476,5 +476,11 @@ async def _first(*events: asyncio.Event) -> None:
 def _status_tree(node: Node, liveness: Liveness) -> StatusTreeLoop:
     """The tree with what this node sees of the others, in place of the one that knows the store only."""
     tree = StatusTreeLoop(node.cache, node.ports.status, CLOCK, merge=liveness.merged)
-    liveness.subscribe(lambda names: tree.mark(frozenset(keys.member(name) for name in names)))
+
+    def changed(names: frozenset[str]) -> None:
+        claims = {item.key: node.views.record(item.key, Claim) for item in node.cache.prefix(keys.CLAIMS)}
+        theirs = {key for key, claim in claims.items() if claim is not None and claim.node in names}
+        tree.mark(frozenset(keys.member(name) for name in names) | theirs)
+
+    liveness.subscribe(changed)
     return tree

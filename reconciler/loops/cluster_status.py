@@ -35,6 +35,8 @@ def view_of(node: Node) -> ClusterView:
             epoch=node.views.epoch(),
             master=bearing.master,
             election=node.elector.reason,
+            held=node.isolation.held,
+            ending=node.isolation.ending,
         ),
         node.ports.timers,
     )

@@ -71,6 +71,16 @@ class Isolation:
         self._contrast_since: float | None = None
         self._failing: dict[str, str] = {}
 
+    @property
+    def held(self) -> str:
+        """Why this node's guests are kept paused, or are ended; empty while they may run."""
+        return self._context.hold.reason
+
+    @property
+    def ending(self) -> bool:
+        """Whether they are ended."""
+        return self._context.hold.ending
+
     async def run(self) -> None:
         """Look four times a second."""
         while True:

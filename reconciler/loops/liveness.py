@@ -16,6 +16,7 @@ from reconciler.planning.cluster_view import ClusterView, NodeLine
 from reconciler.planning.liveness import Standing
 from reconciler.planning.merge import merged_object
 from reconciler.planning.merge_node import with_liveness
+from reconciler.planning.merge_vm import as_seen
 from reconciler.planning.snapshots import Snapshot
 from reconciler.ports.clock import Clock
 from reconciler.resources.kinds import Kind
@@ -36,7 +37,7 @@ class Liveness:
         self._look = look
         self._clock = clock
         self._interval = interval
-        self._known: dict[str, tuple[str, bool]] = {}
+        self._known: dict[str, tuple[object, ...]] = {}
         self._since: dict[str, str] = {}
         self._latest: tuple[float, ClusterView, Mapping[str, NodeLine]] | None = None
         self._listeners: list[Listener] = []
@@ -53,6 +54,8 @@ class Liveness:
         """The merged object for a file that is written at changes only: what is seen of a node is in it as it
         was at the change, and nothing that grows old by itself."""
         found = merged_object(snapshot, kind, name)
+        if found is not None and kind is Kind.VIRTUAL_MACHINE:
+            return as_seen(found, self.line)
         line = self.line(name) if found is not None and kind is Kind.NODE else None
         if found is None or line is None:
             return found
@@ -77,13 +80,13 @@ class Liveness:
         lines = {line.name: line for line in self._look().nodes}
         changed = {name for name in self._known if name not in lines}
         for name, line in lines.items():
-            before, now = self._known.get(name), (line.standing, line.master)
+            before, now = self._known.get(name), _outline(line)
             if before == now:
                 continue
             changed.add(name)
             if before is None or before[0] != line.standing:
-                self._note(line, before[0] if before is not None else "")
-        self._known = {name: (line.standing, line.master) for name, line in lines.items()}
+                self._note(line, str(before[0]) if before is not None else "")
+        self._known = {name: _outline(line) for name, line in lines.items()}
         if changed:
             self._latest = None
             for listener in list(self._listeners):
@@ -107,3 +110,8 @@ class Liveness:
             view = replace(view, nodes=nodes)
             self._latest = (now, view, {line.name: line for line in nodes})
         return self._latest[1], self._latest[2]
+
+
+def _outline(line: NodeLine) -> tuple[object, ...]:
+    """What people are told of when it changes."""
+    return line.standing, line.master, bool(line.held), line.ending

@@ -10,7 +10,7 @@ Whether a node is alive is not in the store: each daemon adds what it sees itsel
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
 
 from reconciler.loops.cache import StoreCache
@@ -20,6 +20,7 @@ from reconciler.planning import tables
 from reconciler.planning.cluster_view import NodeLine
 from reconciler.planning.merge import dependents, merged_object, object_exists
 from reconciler.planning.merge_node import with_liveness
+from reconciler.planning.merge_vm import as_seen
 from reconciler.planning.selectors import Requirements, selects
 from reconciler.planning.tables import Surroundings
 from reconciler.resources.errors import Expired, NotFound, StoreUnavailable
@@ -148,7 +149,9 @@ class Objects:
 
     def seen_anew(self, nodes: Iterable[str]) -> None:
         """What is seen of these nodes has changed: tell those who watch them."""
-        changed = frozenset((Kind.NODE, name) for name in nodes if name in self._names[Kind.NODE])
+        names = frozenset(nodes)
+        changed = frozenset((Kind.NODE, name) for name in names if name in self._names[Kind.NODE])
+        changed |= frozenset((Kind.VIRTUAL_MACHINE, vm) for vm in self._vms_on(names))
         for watch in self._watches:
             for kind, name in sorted(changed):
                 if watch.kind is kind:
@@ -156,17 +159,32 @@ class Objects:
         for listener in list(self._listeners) if changed else ():
             listener(changed)
 
+    def _vms_on(self, nodes: Set[str]) -> Iterator[str]:
+        for name in self.names(Kind.VIRTUAL_MACHINE):
+            view = self._stored((Kind.VIRTUAL_MACHINE, name))
+            if view is not None and view.object["status"].get("node") in nodes:
+                yield name
+
     def _require_store(self) -> None:
         if self.revision < 0:
             raise StoreUnavailable("the store has not been read yet", cure="try again in a moment")
 
     def _view(self, id: ObjectId) -> ObjectView | None:
         view = self._stored(id)
+        if view is not None and id[0] is Kind.VIRTUAL_MACHINE:
+            return self._as_seen(view)
         line = self._liveness(id[1]) if view is not None and id[0] is Kind.NODE else None
         if view is None or line is None:
             return view
         seen = f"{line.standing} {line.master}"
         return ObjectView(*id, with_liveness(view.object, line), seen)
+
+    def _as_seen(self, view: ObjectView) -> ObjectView:
+        """The VM, with what this node knows of the one that has it."""
+        merged = as_seen(view.object, self._liveness)
+        if merged is view.object:
+            return view
+        return ObjectView(view.kind, view.name, merged, str(merged["status"]["phase"]))
 
     def _stored(self, id: ObjectId) -> ObjectView | None:
         """The object as the store has it."""

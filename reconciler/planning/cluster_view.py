@@ -24,7 +24,8 @@ class Connection:
 class NodeLine:
     """One member. Ages in seconds; None: never, or not looked at. `here`: it is the node that tells; `link`
     is None for that one, and where none is kept. `since`: when `standing` was seen to change; empty when it
-    has not since that node's start."""
+    has not since that node's start. `held`: why the node that tells keeps its guests paused, or (`ending`)
+    ends them."""
 
     name: str
     rank: int
@@ -42,6 +43,8 @@ class NodeLine:
     master: bool = False
     since: str = ""
     here: bool = False
+    held: str = ""
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,8 @@ class Known:
     epoch: Epoch | None
     master: str
     election: str
+    held: str = ""
+    ending: bool = False
 
 
 def cluster_view(known: Known, timers: Timers) -> ClusterView:
@@ -114,6 +119,8 @@ def _line(known: Known, sight: Sight, timers: Timers) -> NodeLine:
         disk_free=health.disk_free if health is not None else None,
         master=sight.name == known.master,
         here=me,
+        held=known.held if me else "",
+        ending=known.ending and me,
     )
 
 

@@ -26,7 +26,7 @@ from reconciler.resources.status import ConditionStatus, ConditionType, NodeStat
 
 T = TypeVar("T")
 
-NOT_HERE = ("name", "rank", "address", "version", "schemas", "master")
+NOT_HERE = ("name", "rank", "address", "version", "schemas", "master", "held", "ending")
 """What a node's line tells that has a place of its own in the status."""
 
 
@@ -71,7 +71,7 @@ def with_liveness(merged: Mapping[str, Any], line: NodeLine) -> dict[str, Any]:
     """The merged Node as the node that drew up `line` sees it now."""
     status = merged["status"]
     alive = line.standing == Standing.READY
-    message = str(status.get("message") or "")
+    message = line.held or str(status.get("message") or "")
     told = {key: value for key, value in encode(line).items() if key not in NOT_HERE}
     return {
         **merged,

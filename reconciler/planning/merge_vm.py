@@ -6,13 +6,15 @@ while another node owned it, is never shown as this one's state.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.planning.cluster_view import NodeLine
 from reconciler.planning.conditions import Conditions, condition, merged_conditions
 from reconciler.planning.desired import Desired, Wish, desired
 from reconciler.planning.failures import blame, in_force
+from reconciler.planning.liveness import Standing
 from reconciler.planning.merge_fencing import waiting_words
 from reconciler.planning.snapshots import Reader
 from reconciler.resources import keys
@@ -34,6 +36,7 @@ _BY_CLAIM = {
     ClaimPhase.RUNNING: Phase.STARTING,
 }
 _NEEDS_CLAIM = frozenset({Phase.RUNNING, Phase.PAUSED, Phase.STOPPING, Phase.STOPPED, Phase.MIGRATING})
+_ON_A_NODE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.PAUSED, Phase.STOPPING, Phase.MIGRATING})
 _NODE_FIELDS = (
     "observedGeneration",
     "runningGeneration",
@@ -90,6 +93,37 @@ def vm_status(reader: Reader, record: SpecRecord, manifest: Mapping[str, Any] | 
     status |= _records(parts)
     status["conditions"] = [conditions[key] for key in sorted(conditions)]
     return status
+
+
+def as_seen(merged: Mapping[str, Any], line_of: Callable[[str], NodeLine | None]) -> Mapping[str, Any]:
+    """The merged VM as the node that drew up the lines sees it now: a node that has lost contact pauses its
+    guests or ends them, and can't write that; what runs on a node that is silent, nobody knows."""
+    status = merged["status"]
+    line = line_of(str(status.get("node") or ""))
+    if line is None or status["phase"] not in _ON_A_NODE or "claim" not in status:
+        return merged
+    if line.held:
+        phase = Phase.STOPPING if line.ending else Phase.PAUSED
+        words = f"{'ended' if line.ending else 'paused'}: {line.held}"
+    elif line.standing == Standing.SILENT:
+        phase, words = Phase.UNKNOWN, f"node {line.name}: {line.reason}"
+    else:
+        return merged
+    conditions = merged_conditions(status)
+    before = conditions.get(ConditionType.READY, {})
+    ready = condition(
+        ConditionType.READY,
+        False,
+        phase.value,
+        message=words,
+        generation=int(before.get("observedGeneration") or 0),
+        since=line.since,
+    )
+    unknown = {"status": ConditionStatus.UNKNOWN.value} if phase is Phase.UNKNOWN else {}
+    conditions[ConditionType.READY] = {**ready, **unknown}
+    shown = [conditions[key] for key in sorted(conditions)]
+    told = {"phase": phase.value, "ready": False, "message": words, "conditions": shown}
+    return {**merged, "status": {**status, **told}}
 
 
 def _failed_on(reader: Reader, parts: _Parts) -> list[dict[str, Any]]:

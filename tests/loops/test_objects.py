@@ -124,6 +124,33 @@ async def test_a_node_is_as_alive_as_it_is_seen_to_be(desk: Desk) -> None:
     assert await told(watch) == []
 
 
+async def test_a_vm_is_as_sure_as_its_node_is_seen_to_be(desk: Desk) -> None:
+    line = NodeLine(name="r1", rank=0, address="", standing="Ready")
+    lines = {"r1": line}
+    objects = Objects(desk.cache, lines.get)
+    await desk.vm("web")
+    await desk.vm("other")
+    await desk.run("web")
+    watch = objects.watch(Kind.VIRTUAL_MACHINE, since=objects.revision)
+
+    async def seen(now: NodeLine) -> tuple[list[tuple[str, str]], str, str]:
+        lines["r1"] = now
+        objects.seen_anew(["r1"])
+        status = objects.get(Kind.VIRTUAL_MACHINE, "web").object["status"]
+        return await told(watch), status["phase"], status["message"]
+
+    why = "isolated: no other node was heard"
+    assert await seen(replace(line, held=why)) == ([("MODIFIED", "web")], "Paused", f"paused: {why}")
+    ended = replace(line, held="the storage's blocklist has this node", ending=True)
+    assert (await seen(ended))[1:] == ("Stopping", "ended: the storage's blocklist has this node")
+    silent = replace(line, standing="Silent", reason="silent on the mesh for 5.0 s")
+    assert (await seen(silent))[1:] == ("Unknown", "node r1: silent on the mesh for 5.0 s")
+    vms = objects.list(Kind.VIRTUAL_MACHINE)
+    assert b'"web","Unknown"' in objects.table(Kind.VIRTUAL_MACHINE, vms.views, vms.revision)
+    degraded = replace(line, standing="Degraded", reason="its daemon is not running")
+    assert await seen(degraded) == ([("MODIFIED", "web")], "Running", "")
+
+
 async def test_a_node_that_gets_a_manifest_is_still_the_same_node(desk: Desk) -> None:
     await desk.put({keys.node_status(Kind.NODE, "r1"): NodeStatus(uid="r1", ready=True)})
     watch = desk.objects.watch(Kind.NODE, since=desk.objects.revision)
