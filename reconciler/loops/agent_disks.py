@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.loops.agent_state import NodeContext
+from reconciler.loops.vm_disks import disks_of
 from reconciler.planning.disks import (
     DiskView,
     Grow,
@@ -14,7 +15,6 @@ from reconciler.planning.disks import (
     Template,
     Use,
     name_key,
-    nvram_disk,
     plan_disk,
     pool_of,
     require_pool,
@@ -175,18 +175,7 @@ class DiskWork:
         return writable_names(self._all(vm), name, self._context.views.cluster_spec().default_pool)
 
     def _all(self, vm: VirtualMachineSpec) -> tuple[Disk, ...]:
-        """The disks, and the UEFI variables where they are kept like one."""
-        default = self._context.views.cluster_spec().default_pool
-        variables = nvram_disk(vm, self._shared_pools(), default)
-        return (*vm.disks, variables) if variables is not None else vm.disks
-
-    def _shared_pools(self) -> frozenset[str]:
-        """Pools that every node sees."""
-        networked = {name for name, pool in self._context.pools.all().items() if pool.network is not None}
-        specs = self._context.pools.specs().items()
-        return frozenset(
-            networked | {name for name, spec in specs if spec.directory is not None and spec.directory.shared}
-        )
+        return disks_of(self._context, vm)
 
     def _place(self, vm: str, disk: Disk) -> tuple[str, str]:
         default = self._context.views.cluster_spec().default_pool
@@ -200,7 +189,10 @@ class DiskWork:
     async def _plans(self, record: SpecRecord, vm: VirtualMachineSpec) -> list[_Planned]:
         context = self._context
         found = [await self._plan(record, disk) for disk in vm.disks]
-        host, variables = context.controllers[vm.controller].host, self._all(vm)[len(vm.disks) :]
+        host, variables = (
+            context.controllers[vm.controller].host,
+            self._all(vm)[len(vm.disks) :],
+        )
         if host is not None and variables:
             facts = await host.facts(timeout=context.deadlines.act)
             if facts.nvram_template:  # otherwise `render` says what is missing, or the controller has none

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 from reconciler.loops.agent_state import NodeContext
 from reconciler.loops.client_records import known_of
+from reconciler.loops.vm_disks import NamedImage, images_of
 from reconciler.loops.writer import conflicts
-from reconciler.planning.disks import pool_of
 from reconciler.planning.unlocking import DiskHolder, identified, refusal
 from reconciler.ports.disks import NetworkImages
 from reconciler.resources import keys
@@ -33,7 +33,6 @@ from reconciler.resources.fencing import canonical
 from reconciler.resources.images import Holder
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import DiskClaim, EventType, dump
-from reconciler.resources.virtualmachine import Disk
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +65,7 @@ class DiskLocks:
 
     async def show(self, vm: str) -> tuple[HeldDisk, ...]:
         """All disks of a VM with who holds them now. Raises NotFound."""
-        return tuple([await self._look(vm, disk) for disk in self._disks(vm)])
+        return tuple([await self._look(image) for image in await self._images(vm)])
 
     async def unlock(self, vm: str, disk: str, clients: Collection[str]) -> tuple[DiskHolder, ...]:
         """Shut `clients` out, who must be all that hold the image, and break their locks; who it was.
@@ -74,11 +73,12 @@ class DiskLocks:
         Raises NotFound, InvalidInput (no image of a storage), ImageInUse (held by a VM, a daemon, or by
         others than those), ConflictError, DiskError, StoreError.
         """
-        found = next((each for each in self._disks(vm) if each.name == disk), None)
+        images = await self._images(vm)
+        found = next((each for each in images if each.disk == disk), None)
         if found is None:
-            names = ", ".join(each.name for each in self._disks(vm)) or "none"
+            names = ", ".join(each.disk for each in images) or "none"
             raise NotFound(f"virtualmachine '{vm}' has no disk '{disk}'", cure=f"it has: {names}")
-        held = await self._look(vm, found)
+        held = await self._look(found)
         network = self._require_network(held)
         key, operation = keys.disk(held.identity), UNLOCK + self._context.ids.uuid()
         _require_same(held, clients)
@@ -101,19 +101,20 @@ class DiskLocks:
                     await self._release(item.key, holder.operation or "")
             await asyncio.sleep(SWEEP_SECONDS)
 
-    def _disks(self, vm: str) -> tuple[Disk, ...]:
+    async def _images(self, vm: str) -> tuple[NamedImage, ...]:
         spec = self._context.views.vm(vm)
         if spec is None:
             raise NotFound(f"virtualmachine '{vm}' not found", cure="`vcl get vms` shows which there are")
-        return spec.disks
+        return await images_of(self._context, vm, spec)
 
-    async def _look(self, vm: str, disk: Disk) -> HeldDisk:
+    async def _look(self, image: NamedImage) -> HeldDisk:
         context = self._context
-        pool = pool_of(disk, context.views.cluster_spec().default_pool)
-        found = HeldDisk(name=disk.name, pool=pool, image=disk.image or f"{vm}.{disk.name}")
-        backend, timeout = context.pools.all().get(pool), context.deadlines.disk
+        found = HeldDisk(name=image.disk, pool=image.pool, image=image.image, problem=image.problem)
+        if found.problem:
+            return found
+        backend, timeout = context.pools.all().get(image.pool), context.deadlines.disk
         if backend is None:
-            return replace(found, problem=f"the pool '{pool}' is not on node {context.node}")
+            return replace(found, problem=f"the pool '{image.pool}' is not on node {context.node}")
         found = replace(found, network=backend.network is not None)
         try:
             info = await backend.inspect(found.image, timeout=timeout)

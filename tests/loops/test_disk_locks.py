@@ -174,3 +174,35 @@ async def test_what_is_no_network_image_or_no_disk_is_refused(world: World) -> N
         await world.node.locks.unlock("web", "data", ["10.0.0.1:0/1"])
     with pytest.raises(NotFound, match="'db' not found"):
         await world.node.locks.show("db")
+
+
+OWN = """<domain type='qemu'><name>mine</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
+<os><type arch='x86_64'>hvm</type></os><devices>
+<disk type='network'><source protocol='rbd' name='vms/data'/><target dev='vdb'/></disk>
+<disk type='network'><source protocol='rbd' name='other/data'/><target dev='vdc'/></disk>
+</devices></domain>"""
+
+
+async def test_uefi_variables_and_disks_of_the_users_own_xml_are_shown_and_unlocked_too(world: World) -> None:
+    for image in ("web.nvram", "data"):
+        await world.rbd.create(
+            image, Blank(size=1 << 20), format=None, operation="o", progress=lambda _: None
+        )
+    person = world.ceph.client("10.77.0.9")
+    person.write(RbdName(pool="vms", image="data"), "by hand")
+    spec = {**SMALL, "firmware": "uefi", "domainXML": OWN, "disks": [DISK]}
+    await world.node.apply("web", spec)
+    await world.node.until(lambda: world.node.views.vm("web") is not None)
+    held = {disk.name: disk for disk in await world.node.locks.show("web")}
+    assert {name: disk.image for name, disk in held.items()} == {
+        "root": "shared",
+        "nvram": "web.nvram",
+        "vdb": "data",
+        "vdc": "other/data",
+    }
+    assert [holder.client for holder in held["vdb"].holders] == [person.address]
+    assert held["vdc"].problem == "no StoragePool has other/data"
+    (gone,) = await world.node.locks.unlock("web", "vdb", [person.address])
+    assert gone.client == person.address
+    with pytest.raises(PoolUnavailable, match="no StoragePool has other/data"):
+        await world.node.locks.unlock("web", "vdc", [person.address])
