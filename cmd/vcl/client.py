@@ -100,7 +100,7 @@ class Client:
         )
 
     def verb(self, name: str, verb: str, body: Mapping[str, Any]) -> Object:
-        """Ask for start, stop, restart, pause, resume or retry of a VM."""
+        """Ask for start, stop, restart, reset, pause, resume or retry of a VM."""
         return self._expect(self.post(f"virtualmachines/{quote(name, safe='')}/{verb}", body))
 
     def _json(

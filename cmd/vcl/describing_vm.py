@@ -27,7 +27,7 @@ def vm_body(sheet: Sheet, facts: Facts) -> None:
 def _intent(intent: Mapping[str, Any]) -> str:
     words = [str(intent["run"]).lower()] if intent.get("run") else []
     words += ["pause"] if intent.get("paused") else []
-    words += ["restart"] if intent.get("restart") else []
+    words += [word for word in ("restart", "reset") if intent.get(word)]
     return ", ".join(words)
 
 

@@ -45,6 +45,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="start", module="start", group=POWER, help="Start virtual machines."),
     Verb(name="stop", module="stop", group=POWER, help="Shut virtual machines down."),
     Verb(name="restart", module="restart", group=POWER, help="Shut virtual machines down and start them."),
+    Verb(name="reset", module="reset", group=POWER, help="Press virtual machines' reset button."),
     Verb(name="pause", module="pause", group=POWER, help="Freeze virtual machines where they are."),
     Verb(name="resume", module="resume", group=POWER, help="Let paused virtual machines go on."),
     Verb(name="retry", module="retry", group=POWER, help="Forget failures and try again now."),

@@ -5,14 +5,14 @@ Looking again survives what a stream would not: a daemon that restarts while we 
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import KindInfo
 from vcl.client import Client, Unreachable, is_not_found
+from vcl.progress import Progress
 
 Object = dict[str, Any]
 Goal = Callable[[Object | None], bool]
@@ -20,6 +20,9 @@ Goal = Callable[[Object | None], bool]
 
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 1.0
+FEW = 8
+"""So many objects are looked at one by one; of more, all of their kind are listed."""
+
 FOR_EVER = 7 * 86400.0
 """What a negative timeout means: a week, as in kubectl."""
 
@@ -36,24 +39,64 @@ def deadline(timeout: float) -> float:
 def wait_until(client: Client, info: KindInfo, name: str, goal: Goal, until: float) -> Object | None:
     """Look until the goal is reached; returns the object as it was then. Raises TimedOut."""
     pause, seen, item = FIRST_PAUSE, False, None
-    progress = Progress(info, name)
+    progress, label = Progress(1), f"{info.singular}/{name}"
     while True:
         try:
             item, seen = look(client, info, name), True
             if goal(item):
                 return item
-            progress.show(item)
+            progress.say(label, *_words(item))
         except Unreachable:
             if not seen:
                 raise
         left = until - time.monotonic()
         if left <= 0:
-            raise TimedOut(
-                f"timed out waiting for the condition on {info.singular}/{name}{_state(item)}",
-                cure=f"look at 'vcl describe {info.singular} {name}', or wait longer with --timeout",
-            )
+            raise _timed_out(info, name, item)
         time.sleep(min(pause, left))
         pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def wait_for_all(
+    client: Client, info: KindInfo, goals: Mapping[str, Goal], until: float, progress: Progress
+) -> Iterator[tuple[str, VclError | None]]:
+    """Look at all of them until each has reached its goal: the name and None as soon as it has, or why not
+    (TimedOut) at the deadline. Raises Unreachable when the daemon never answered."""
+    pause, seen = FIRST_PAUSE, False
+    left, items = dict(goals), dict[str, Object | None]()
+    while left:
+        try:
+            items, seen = _look_at(client, info, tuple(left)), True
+        except Unreachable:
+            if not seen:
+                raise
+        for name in [name for name in left if name in items and left[name](items[name])]:
+            del left[name]
+            yield name, None
+        for name in left:
+            progress.say(f"{info.singular}/{name}", *_words(items.get(name)))
+        seconds = until - time.monotonic()
+        if left and seconds <= 0:
+            yield from ((name, _timed_out(info, name, items.get(name))) for name in left)
+            return
+        if left:
+            time.sleep(min(pause, seconds))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+
+
+def _look_at(client: Client, info: KindInfo, names: Sequence[str]) -> dict[str, Object | None]:
+    """These objects, None for those that there are not. Many are asked for at once."""
+    if len(names) <= FEW:
+        return {name: look(client, info, name) for name in names}
+    items = client.objects(info).get("items") or []
+    found = {str(item["metadata"]["name"]): item for item in items}
+    return {name: found.get(name) for name in names}
+
+
+def _timed_out(info: KindInfo, name: str, item: Object | None) -> TimedOut:
+    return TimedOut(
+        f"timed out waiting for the condition on {info.singular}/{name}{_state(item)}",
+        cure=f"look at 'vcl describe {info.singular} {name}', or wait longer with --timeout",
+    )
 
 
 def look(client: Client, info: KindInfo, name: str) -> Object | None:
@@ -96,21 +139,13 @@ def condition_is(kind: str, wanted: str) -> Goal:
     return goal
 
 
-class Progress:
-    """On a terminal, one line on stderr for each new state; nothing elsewhere."""
-
-    def __init__(self, info: KindInfo, name: str) -> None:
-        self._label = f"{info.singular}/{name}"
-        self._last = ""
-
-    def show(self, item: Object | None) -> None:
-        state = _state(item)
-        if state and state != self._last and sys.stderr.isatty():
-            print(f"{self._label}{state}", file=sys.stderr)
-        self._last = state
-
-
 def _state(item: Object | None) -> str:
-    status = status_of(item)
-    words = [str(status[key]) for key in ("phase", "progress", "message") if status.get(key)]
+    words = [word for word in _words(item) if word]
     return f": {', '.join(words)}" if words else ""
+
+
+def _words(item: Object | None) -> tuple[str, str]:
+    """The status word, and the rest of how it stands."""
+    status = status_of(item)
+    more = (str(status[key]) for key in ("progress", "message") if status.get(key))
+    return str(status.get("phase") or ""), ", ".join(more)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
+from reconciler.loops.agent_holders import holders_of, why_not
 from reconciler.loops.agent_return import GuestClocks, still_ours
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.writer import conflicts
 from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, never_ran
-from reconciler.ports.controller import ResourceController
+from reconciler.ports.controller import Resetter, ResourceController
 from reconciler.resources import keys
 from reconciler.resources.domains import DomainPhase, Gone, Observed, PauseReason
 from reconciler.resources.errors import (
@@ -97,6 +98,8 @@ class Actions:
                 await self._resume(job)
             case Step.PAUSE:
                 await self._pause(job)
+            case Step.RESET:
+                await self._reset(job)
             case Step.SHUTDOWN:
                 await self._shutdown(job)
             case Step.DESTROY:
@@ -137,7 +140,7 @@ class Actions:
         lost = conflicts(result)
         if any(key.startswith(keys.DISKS) for key in lost):
             raise ImageInUse(
-                f"its image is held by another VM or operation: {await self._holders(lost)}",
+                f"its image is held by another VM or operation: {await holders_of(self._context, lost)}",
                 cure="stop the other one, or give this VM an image of its own",
             )
         if lost:
@@ -150,17 +153,6 @@ class Actions:
         if current != job.view.claim:
             raise ConflictError(f"the claim of {job.name} changed while it was worked on")
         return revision
-
-    async def _holders(self, lost: tuple[str, ...]) -> str:
-        """Who has what was asked for, past this node's copy: what won may be newer than that."""
-        found = []
-        fresh = await self._context.views.cache.read(lost)
-        for key in sorted(fresh):
-            if key.startswith(keys.DISKS):
-                holder = load(DiskClaim, fresh[key].value)
-                who = holder.operation or f"VM {holder.vm}"
-                found.append(f"{key.removeprefix(keys.DISKS)} by {who} on {holder.node}")
-        return "; ".join(found) or ", ".join(lost)
 
     async def _prepare(self, job: Job) -> None:
         assert job.record is not None
@@ -195,6 +187,7 @@ class Actions:
             generation=views.generation,
             start=views.intent.start,
             restart=views.intent.restart,
+            reset=views.intent.reset,
             controller=job.vm.controller,
             claimed=context.clock.wall(),
         )
@@ -296,7 +289,7 @@ class Actions:
             raise
         except StartFailed as error:
             state.memory = replace(state.memory, prepared=None)
-            raise await self._why_not(job, error) from error
+            raise await why_not(self._disks, (job.record, job.vm), error) from error
         except VclError:
             state.memory = replace(state.memory, prepared=None)
             raise
@@ -316,22 +309,6 @@ class Actions:
         """Its process is gone, its clients are not: the storage shuts them out (rules 7 and 8)."""
         self._event(job, "CuttingOff", f"its process is gone, {what} that it left behind", EventType.WARNING)
         await self._clients.cut_off(job.state.lingering)
-
-    async def _why_not(self, job: Job, error: StartFailed) -> VclError:
-        """The error of a start, or a clearer one when somebody else has an image of it open."""
-        if job.record is None or job.vm is None:
-            return error
-        try:
-            holders = await self._disks.holders(job.record, job.vm)
-        except VclError as unknown:
-            log.debug("vm %s: who holds its images is not known: %s", job.name, unknown)
-            return error
-        if not holders:
-            return error
-        return ImageInUse(
-            f"its image is open elsewhere: {'; '.join(holders)} ({error.message})",
-            cure="end that process, or give this VM an image of its own",
-        )
 
     async def _commit(self, job: Job) -> None:
         """Record the clients, the pins and the images of a paused domain, before it may run (rule 5); of one
@@ -389,6 +366,20 @@ class Actions:
             await self._commit_claim(job, replace(claim, paused=True))
         await job.controller.set_paused(job.name, True, timeout=self._context.deadlines.act)
         self._event(job, "Paused", "suspended by `vcl pause`")
+
+    async def _reset(self, job: Job) -> None:
+        """First the reset, then the word that it was: one that is cut off in between is done once more."""
+        claim = job.view.claim
+        assert claim is not None
+        able = isinstance(job.controller, Resetter)
+        if isinstance(job.controller, Resetter):
+            await job.controller.reset(job.name, timeout=self._context.deadlines.act)
+        await self._commit_claim(job, replace(claim, reset=job.view.intent.reset))
+        if able:
+            self._event(job, "Reset", "reset by `vcl reset`, without asking the guest")
+        else:
+            words = f"controller '{claim.controller}' cannot; `vcl restart --force {job.name}` does alike"
+            self._event(job, "ResetRefused", words, EventType.WARNING)
 
     async def _shutdown(self, job: Job) -> None:
         now, memory = self._context.clock.monotonic(), job.state.memory
@@ -484,6 +475,7 @@ class Actions:
             generation=domain.generation,
             start=job.view.intent.start,
             restart=job.view.intent.restart,
+            reset=job.view.intent.reset,
             controller=job.vm.controller,
             claimed=self._context.clock.wall(),
         )

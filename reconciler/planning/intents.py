@@ -1,4 +1,4 @@
-"""What `vcl start|stop|restart|pause|resume|retry` do to a VM's intent record.
+"""What `vcl start|stop|restart|reset|pause|resume|retry` do to a VM's intent record.
 
 Pure, so that the simulation and the API ask for the same thing. An intent never touches the manifest; a verb
 is cleared by its opposite. Asking twice for the same thing changes nothing.
@@ -21,6 +21,7 @@ class Verb(StrEnum):
     START = "start"
     STOP = "stop"
     RESTART = "restart"
+    RESET = "reset"
     PAUSE = "pause"
     RESUME = "resume"
     RETRY = "retry"
@@ -73,16 +74,27 @@ def _changed(request: VerbRequest, target: Target, intent: Intent) -> Intent:
             return _started(request, target, intent)
         case Verb.STOP:
             force = request.force or (intent.run == "Stop" and intent.force)
-            return replace(intent, run="Stop", start=None, restart=None, paused=False, force=force)
+            return replace(
+                intent, run="Stop", start=None, restart=None, reset=None, paused=False, force=force
+            )
         case Verb.RESTART:
             _require_running(request.verb, target)
             return replace(
                 _run(request, target, intent),
                 restart=request.id,
+                reset=None,
                 paused=False,
                 force=request.force,
                 reset_failures=request.id,
             )
+        case Verb.RESET:
+            _require_running(request.verb, target)
+            if intent.paused:
+                raise ConflictError(
+                    f"virtualmachine '{target.name}' is paused by `vcl pause`, so it cannot be reset",
+                    cure=f"`vcl resume {target.name}` first, or `vcl restart --force {target.name}`",
+                )
+            return replace(intent, reset=request.id)
         case Verb.PAUSE:
             _require_running(request.verb, target)
             return replace(intent, paused=True)

@@ -42,6 +42,7 @@ class Step(StrEnum):
     COMMIT = "Commit"
     RESUME = "Resume"
     PAUSE = "Pause"
+    RESET = "Reset"
     SHUTDOWN = "Shutdown"
     DESTROY = "Destroy"
     DESTROY_FOREIGN = "DestroyForeign"
@@ -273,6 +274,8 @@ def _keep_running(view: VmView, domain: Observed, claim: Claim) -> Decision:
         # Also of a guest that runs: a mark that stayed would make a later pause of somebody else's ours.
         phase = Phase.PAUSED if paused else Phase.RUNNING
         return Decision(step=Step.RESUME, phase=phase, message="resume asked for")
+    if not paused and view.intent.reset and view.intent.reset != claim.reset:
+        return Decision(step=Step.RESET, phase=Phase.RUNNING, message="reset asked for")
     if not paused:
         return _destroy(Phase.FAILED, view.hung) if view.hung else _wait(Phase.RUNNING)
     if domain.pause_reason is PauseReason.IO_ERROR:

@@ -295,6 +295,7 @@ def _records(parts: _Parts) -> dict[str, Any]:
             "claimed": claim.claimed,
             **({"start": claim.start} if claim.start else {}),
             **({"restart": claim.restart} if claim.restart else {}),
+            **({"reset": claim.reset} if claim.reset else {}),
         }
     return found
 
@@ -308,6 +309,8 @@ def _intent(intent: Intent, claim: Claim | None) -> dict[str, Any]:
         found["paused"] = True
     if intent.restart is not None and claim is not None and claim.restart != intent.restart:
         found["restart"] = intent.restart
+    if intent.reset is not None and claim is not None and claim.reset != intent.reset:
+        found["reset"] = intent.reset
     if found:
         found |= {"force": True} if intent.force else {}
         found["requested"] = intent.requested

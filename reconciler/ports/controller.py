@@ -105,6 +105,16 @@ class Isolator(Protocol):
 
 
 @runtime_checkable
+class Resetter(Protocol):
+    """A lifecycle that can press a guest's reset button. Others do without it."""
+
+    async def reset(self, name: str, *, timeout: float) -> None:
+        """Reset a running guest at once, without asking it: it boots again in the same domain, which keeps
+        its incarnation and clients. NotFound, ControllerUnavailable (it may have happened)."""
+        ...
+
+
+@runtime_checkable
 class GuestClock(Protocol):
     """A `Guest` that can set the guest's clock."""
 

@@ -122,7 +122,8 @@ class Intent:
 
     `run`: 'Start' or 'Stop' overrides runStrategy; `start`: the id of the last `start`, which begins one run
     (a Manual VM whose run ended stays off until the next one); `paused`: keep the guest suspended;
-    `restart`: an id; a claim that does not carry it is stopped once and started again;
+    `restart`: an id; a claim that does not carry it is stopped once and started again; `reset`: an id; a
+    running guest whose claim does not carry it is reset once;
     `force`: the stop is a destroy, without waiting for the guest; `reset_failures`: an id, forget failures.
     `run_strategy` is the spec's at the time: a later change of runStrategy clears `run`.
     """
@@ -131,6 +132,7 @@ class Intent:
     start: str | None = None
     paused: bool = False
     restart: str | None = None
+    reset: str | None = None
     force: bool = False
     reset_failures: str | None = None
     run_strategy: str | None = None
@@ -166,7 +168,8 @@ class Claim:
 
     `clients`: what may write to the images (RBD addresses; `pid:N:STARTTIME` for local files).
     `disks`: the `disk/` keys held with this claim, without the prefix.
-    `start`, `restart`: the ids of the requests that this run already honours. `paused`: vcl suspended it.
+    `start`, `restart`, `reset`: the ids of the requests that this run already honours. `paused`: vcl
+    suspended it.
     `exit`: how the last run ended (an ExitReason), on an emptied claim; `purged`: its images are trashed.
     `controller`: who has, or is to have, the domain, whatever the spec says by now.
     """
@@ -183,6 +186,7 @@ class Claim:
     generation: int = 0
     start: str | None = None
     restart: str | None = None
+    reset: str | None = None
     paused: bool = False
     exit: str | None = None
     purged: bool = False

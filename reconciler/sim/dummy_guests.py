@@ -151,6 +151,14 @@ def resume(guest: Guest, now: float, faults: GuestFaults) -> Guest:
     return press_power(running, now, faults) if guest.pressed else running
 
 
+def reset(guest: Guest, now: float, faults: GuestFaults) -> Guest:
+    """The guest, booting anew; a power button that was pressed before is forgotten."""
+    fresh = replace(guest, booted=now + faults.boot_delay, ends=None, pressed=False)
+    if faults.vanish_after is not None:
+        fresh = replace(fresh, ends=now + faults.vanish_after, ends_as=faults.vanish_exit)
+    return fresh
+
+
 def press_power(guest: Guest, now: float, faults: GuestFaults) -> Guest:
     """The guest after it was asked to power off."""
     if faults.refuses_shutdown:

@@ -21,7 +21,7 @@ from reconciler.resources.domains import (
     StartRequest,
 )
 from reconciler.resources.errors import AlreadyExists, ControllerUnavailable, NotFound, NotOurs, StartFailed
-from reconciler.sim.dummy_guests import Guest, Life, end, press_power, resume, suspend
+from reconciler.sim.dummy_guests import Guest, Life, end, press_power, reset, resume, suspend
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 
 
@@ -113,6 +113,13 @@ class DummyLifecycle:
         guest = self._living(name)
         if guest.pause is PauseReason.NONE:
             self._hypervisor.put(suspend(guest, PauseReason.ISOLATED), "Isolated")
+
+    async def reset(self, name: str, *, timeout: float) -> None:
+        await self._hypervisor.gate("reset", timeout)
+        guest = self._living(name)
+        if guest.pause is PauseReason.NONE:
+            faults = self._hypervisor.faults.of(name)
+            self._hypervisor.put(reset(guest, self._hypervisor.now(), faults), "Reset")
 
     async def shutdown(self, name: str, *, timeout: float) -> None:
         await self._hypervisor.gate("shutdown", timeout)

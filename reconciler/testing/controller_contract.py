@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ports.controller import Controller, GuestPinger, Isolator
+from reconciler.ports.controller import Controller, GuestPinger, Isolator, Resetter
 from reconciler.resources.domains import (
     AttachedDisk,
     DomainPhase,
@@ -252,6 +252,21 @@ class ControllerContract:
         await lifecycle.set_paused(request.name, True, timeout=self.patience)
         await lifecycle.isolate(request.name, timeout=self.patience)
         assert (await domains.seen(request.name)).pause_reason is PauseReason.USER
+
+    async def test_a_reset_guest_boots_again_in_the_same_domain(self, domains: Domains) -> None:
+        lifecycle = domains.lifecycle
+        if not isinstance(lifecycle, Resetter):
+            return
+        request = self.request()
+        created = await domains.start(request)
+        await domains.resume(request.name)
+        for _ in range(2):
+            await lifecycle.reset(request.name, timeout=self.patience)
+        seen = await domains.seen(request.name)
+        assert (seen.phase, seen.incarnation) == (DomainPhase.RUNNING, created.incarnation)
+        assert seen.clients == created.clients
+        with pytest.raises(NotFound):
+            await lifecycle.reset("contract-absent", timeout=self.patience)
 
     async def test_pausing_what_is_not_there_is_not_found(self, controller: Controller) -> None:
         for paused in (True, False):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,19 @@ async def test_restart_is_a_new_run(seen: Seen, strategy: RunStrategy, force: bo
     assert before[1] is not None
     assert after.restart is not None
     assert after.clients != before[1].clients
+
+
+async def test_a_reset_leaves_the_run_as_it_is(seen: Seen) -> None:
+    await seen.node.apply("web", SMALL)
+    await seen.becomes("Running")
+    before = seen.node.views.claim("web")
+    await seen.ask(Verb.RESET)
+    await seen.node.until(lambda: "reset" in seen.status().get("claim", {}), 10.0)
+    after = seen.node.views.claim("web")
+    assert before is not None
+    assert after == replace(before, reset=seen.node.views.intent("web").reset)
+    assert "intent" not in seen.status()
+    assert seen.status()["phase"] == "Running"
 
 
 async def test_pause_and_resume(seen: Seen) -> None:

@@ -120,3 +120,21 @@ def test_nothing_can_be_asked_of_a_vm_that_is_being_deleted(verb: Verb) -> None:
     target = Target(name="web", strategy=RunStrategy.ALWAYS, wish=Wish.DELETED)
     with pytest.raises(ConflictError, match="being deleted"):
         apply_verb(VerbRequest(verb=verb, id="i", now="n"), target, Intent())
+
+
+def test_each_reset_is_one_of_its_own_and_a_stop_forgets_it() -> None:
+    once = ask(Verb.RESET, RunStrategy.ALWAYS, id="first")
+    again = ask(Verb.RESET, RunStrategy.ALWAYS, once, id="second")
+    assert (once.reset, again.reset) == ("first", "second")
+    assert ask(Verb.STOP, RunStrategy.ALWAYS, again).reset is None
+    assert ask(Verb.RESTART, RunStrategy.ALWAYS, again).reset is None
+
+
+def test_what_a_person_paused_is_not_reset() -> None:
+    with pytest.raises(ConflictError, match="paused by `vcl pause`"):
+        ask(Verb.RESET, RunStrategy.ALWAYS, Intent(paused=True))
+
+
+def test_what_does_not_run_is_not_reset() -> None:
+    with pytest.raises(ConflictError, match="nothing to reset"):
+        ask(Verb.RESET, RunStrategy.ALWAYS, Intent(run="Stop"))

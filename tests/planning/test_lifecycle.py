@@ -422,3 +422,27 @@ def test_a_hung_guest_is_ended_while_it_runs_and_left_alone_while_it_is_paused()
     paused = domain(DomainPhase.PAUSED, pause_reason=PauseReason.USER)
     assert decide(view(claim=MINE, observed=paused, hung=hung)).step is Step.WAIT
     assert decide(view(claim=MINE, observed=None, hung=hung)).step is Step.WAIT
+
+
+def test_a_reset_is_done_once_and_only_while_the_guest_runs() -> None:
+    asked = Intent(reset="id1")
+    assert decide(view(claim=MINE, intent=asked, observed=domain())).step is Step.RESET
+    honoured = replace(MINE, reset="id1")
+    assert decide(view(claim=honoured, intent=asked, observed=domain())).step is Step.WAIT
+    stalled = domain(DomainPhase.PAUSED, pause_reason=PauseReason.IO_ERROR)
+    later = decide(view(claim=MINE, intent=asked, observed=stalled, memory=Memory(io_retry_at=200.0)))
+    assert later.step is Step.WAIT
+
+
+@pytest.mark.parametrize("reason", [PauseReason.USER, PauseReason.ISOLATED])
+def test_a_persons_pause_outlasts_the_return_of_contact(reason: PauseReason) -> None:
+    paused = domain(DomainPhase.PAUSED, pause_reason=reason)
+    mine = replace(MINE, paused=reason is PauseReason.USER)
+    kept = decide(view(claim=mine, intent=Intent(paused=True), observed=paused))
+    assert (kept.step, kept.phase) == (Step.WAIT, Phase.PAUSED)
+    assert decide(view(claim=mine, observed=paused)).step is Step.RESUME
+
+
+def test_a_pause_waits_until_the_start_is_recorded() -> None:
+    starting = replace(MINE, phase=ClaimPhase.STARTING, clients=())
+    assert decide(view(claim=starting, intent=Intent(paused=True), observed=FRESH)).step is Step.COMMIT

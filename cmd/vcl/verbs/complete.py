@@ -31,7 +31,7 @@ NAMED = {
     "--vm": Kind.VIRTUAL_MACHINE,
 }
 TYPED = ("get", "describe", "delete", "edit", "wait", "events")
-BARE = ("start", "stop", "restart", "pause", "resume", "retry", "console", "vnc", "capacity")
+BARE = ("start", "stop", "restart", "reset", "pause", "resume", "retry", "console", "vnc", "capacity")
 
 
 def run(

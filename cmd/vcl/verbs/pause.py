@@ -6,7 +6,7 @@ import typer
 
 from vcl.lifecycle import Everything, How, Names, Selector, Timeout, Verb, Wait, Which, perform
 
-VERB = Verb(name="pause", asked="pausing", done="paused", phases=("Paused",))
+VERB = Verb(name="pause", asked="pausing", done="paused", phases=("Paused",), ends=True)
 
 
 def run(

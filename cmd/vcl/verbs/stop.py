@@ -6,7 +6,7 @@ import typer
 
 from vcl.lifecycle import Everything, Force, How, Names, Selector, Timeout, Verb, Wait, Which, perform
 
-VERB = Verb(name="stop", asked="stopping", done="stopped", phases=("Stopped",))
+VERB = Verb(name="stop", asked="stopping", done="stopped", phases=("Stopped",), ends=True)
 
 
 def run(

@@ -131,6 +131,12 @@ class Lifecycle:
             what=f"pause {name}",
         )
 
+    async def reset(self, name: str, *, timeout: float) -> None:
+        """See Resetter."""
+        await self.link.run(
+            lambda connection, ticket: _reset(connection, ticket, name), timeout=timeout, what=f"reset {name}"
+        )
+
     async def shutdown(self, name: str, *, timeout: float) -> None:
         """See ResourceController. NotFound when there is no such domain."""
         await self.link.run(
@@ -367,6 +373,12 @@ def _active(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
     if domain is None or not is_active(domain):
         raise NotFound(f"libvirt runs no domain called {name}")
     return domain
+
+
+def _reset(connection: libvirt.virConnect, ticket: Ticket, name: str) -> None:
+    domain = _active(connection, name)
+    ticket.step()
+    domain.reset()
 
 
 def _clear_mark(domain: libvirt.virDomain, ticket: Ticket, key: str, namespace: str) -> None:

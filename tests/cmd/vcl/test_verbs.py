@@ -12,6 +12,8 @@ from vcl.describing import Facts, describe
 from vcl.durations import datetime
 from vcl.registry import VERBS, load
 
+from tests.cmd.vcl.conftest import vm
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -35,6 +37,7 @@ def test_an_unknown_verb_is_named_with_the_nearest_one(vcl: Any) -> None:
         ("start", "starting"),
         ("stop", "stopping"),
         ("restart", "restarting"),
+        ("reset", "resetting"),
         ("pause", "pausing"),
         ("resume", "resuming"),
         ("retry", "retrying"),
@@ -95,6 +98,43 @@ def test_a_restart_is_done_only_when_the_vm_was_started_anew(vcl: Any, api: Any)
     assert vcl("restart", "web", "--wait", "--timeout=0.2s").code == 1
     api.on_verb = lambda item, verb: item["status"].update({"claim": {"restart": "id-2"}}, intent={})
     assert vcl("restart", "web", "--wait").code == 0
+
+
+@pytest.mark.parametrize("verb", ["start", "stop"])
+def test_the_important_are_started_first_and_stopped_last(vcl: Any, api: Any, verb: str) -> None:
+    for name, priority in (("a", 0), ("b", 10), ("c", -5), ("d", 10)):
+        api.add(vm(name, spec={"priority": priority}))
+    vcl(verb, "a", "b", "c", "d")
+    order = [path.split("/")[1] for path, _, _ in api.requests("POST")]
+    assert order == {"start": ["b", "d", "a", "c"], "stop": ["c", "a", "b", "d"]}[verb]
+
+
+def test_one_priority_is_done_before_the_next_is_asked(vcl: Any, api: Any) -> None:
+    api.add(vm("first", "Stopped", spec={"priority": 1}), vm("then", "Stopped"))
+    phases = []
+
+    def begin(item: dict[str, Any], verb: str) -> None:
+        phases.append(api.objects["virtualmachines", "first"]["status"]["phase"])
+        item["status"]["phase"] = "Starting"
+
+    def look(kind: str, name: str) -> None:
+        api.objects[kind, name]["status"]["phase"] = "Running"
+
+    api.on_verb, api.on_get = begin, look
+    assert vcl("start", "then", "first", "--wait").out.splitlines() == [
+        "virtualmachine/first starting",
+        "virtualmachine/first running",
+        "virtualmachine/then starting",
+        "virtualmachine/then running",
+    ]
+    assert phases == ["Stopped", "Running"]
+
+
+def test_many_are_waited_for_together(vcl: Any, api: Any) -> None:
+    names = [f"vm{number}" for number in range(12)]
+    api.add(*(vm(name, labels={"app": "many"}) for name in names))
+    lines = vcl("start", "-l", "app=many", "--wait").out.splitlines()
+    assert sorted(lines) == sorted(f"virtualmachine/{n} {w}" for n in names for w in ("starting", "running"))
 
 
 @pytest.mark.parametrize(
