@@ -30,11 +30,16 @@ def bar_text(done: int, total: int, seconds: float, now: str, width: int) -> str
 
 
 class Progress:
-    """Of `total` things that are waited for. `say(name, state)`: how one is now, `state` being a word or two
+    """Of `total` things that are waited for; `plain`: also lines where there is no terminal. `say(name, state)`: how one is now, `state` being a word or two
     that changes seldom, and `more` what changes often; `end(name)`: it is done, whether well or not."""
 
     def __init__(
-        self, total: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        total: int,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        plain: bool = True,
     ) -> None:
         self._total = total
         self._stream = stream or sys.stderr
@@ -44,6 +49,7 @@ class Progress:
         self._last: dict[str, str] = {}
         self._terminal = self._stream.isatty()
         self._drawn = False
+        self._silent = not (plain or self._terminal)
 
     def say(self, name: str, state: str, more: str = "") -> None:
         """How it is with this one now."""
@@ -54,7 +60,7 @@ class Progress:
         news = words if self._terminal else state
         first, before = name not in self._last, self._last.get(name)
         self._last[name] = news
-        if news and news != before and (self._terminal or not first):
+        if news and news != before and (self._terminal or not first) and not self._silent:
             print(f"{name}: {words}", file=self._stream, flush=True)
 
     def end(self, name: str) -> None:

@@ -39,7 +39,7 @@ def deadline(timeout: float) -> float:
 def wait_until(client: Client, info: KindInfo, name: str, goal: Goal, until: float) -> Object | None:
     """Look until the goal is reached; returns the object as it was then. Raises TimedOut."""
     pause, seen, item = FIRST_PAUSE, False, None
-    progress, label = Progress(1), f"{info.singular}/{name}"
+    progress, label = Progress(1, plain=False), f"{info.singular}/{name}"
     while True:
         try:
             item, seen = look(client, info, name), True
