@@ -30,8 +30,11 @@ def bar_text(done: int, total: int, seconds: float, now: str, width: int) -> str
 
 
 class Progress:
-    """Of `total` things that are waited for; `plain`: also lines where there is no terminal. `say(name, state)`: how one is now, `state` being a word or two
-    that changes seldom, and `more` what changes often; `end(name)`: it is done, whether well or not."""
+    """Of `total` things that are waited for; `plain`: with lines also where there is no terminal.
+
+    `say(name, state, more)`: how one is now; `state` is a word or two that changes seldom, `more` what
+    changes often. `end(name)`: it is done, whether well or not.
+    """
 
     def __init__(
         self,
