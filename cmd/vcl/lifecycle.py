@@ -72,7 +72,8 @@ def perform(ctx: typer.Context, verb: Verb, which: Which, how: How) -> int:
     client = connect(ctx)
     until = deadline(parse_duration(how.timeout))
     waves = _waves(client, verb, which)
-    progress = Progress(sum(len(wave) for wave in waves))
+    total = sum(len(wave) for wave in waves)
+    progress = Progress(total, plain=total > 1)
     failed = False
     for wave in waves:
         goals: dict[str, Goal] = {}
