@@ -1,14 +1,18 @@
 """The one door for other programs: every call has a deadline, and nothing that we started outlives it.
 
 Invariant: when `run` returns, the program has ended; when it raises, the program and its children were sent
-SIGKILL. They are a process group of their own, ended by number. Messages are English.
+SIGKILL. They are a process group of their own, ended by number. When this daemon is killed, the program is
+too, by the kernel (where util-linux's setpriv is installed): a qemu-img that goes on alone would write to an
+image that the next daemon makes anew. Messages are English.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,7 +46,7 @@ async def run(
     TimeoutError, or OSError when the program cannot be started.
     """
     process = await asyncio.create_subprocess_exec(
-        *command,
+        *bound(command),
         stdin=asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -61,6 +65,21 @@ async def run(
         await _kill(process)
         raise
     return Finished(status=status, output=output, errors=errors)
+
+
+def bound(command: Sequence[str]) -> list[str]:
+    """The command such that the kernel kills it with the thread that starts it, which has to live as long as
+    the process: that of the event loop. Raises FileNotFoundError when there is no such program."""
+    program = shutil.which(command[0])
+    if program is None:
+        raise FileNotFoundError(f"there is no program {command[0]}")
+    setpriv = _setpriv()
+    return [*((setpriv, "--pdeathsig", "KILL", "--") if setpriv else ()), program, *command[1:]]
+
+
+@functools.cache
+def _setpriv() -> str | None:
+    return shutil.which("setpriv")
 
 
 async def _drain(stream: asyncio.StreamReader | None, on_output: Callable[[bytes], None] | None) -> str:

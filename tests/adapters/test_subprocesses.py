@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ async def test_a_cancelled_call_ends_the_program(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert not _lives(pid[0])
+
+
+async def test_a_program_is_killed_with_the_process_that_started_it(tmp_path: Path) -> None:
+    pid, words = tmp_path / "pid", "from reconciler.adapters.subprocesses import run; import asyncio, sys; "
+    words += "asyncio.run(run(['/bin/sh', '-c', f'echo $$ > {sys.argv[1]}; exec sleep 600'], timeout=None))"
+    daemon = await asyncio.create_subprocess_exec(sys.executable, "-c", words, str(pid))
+    async with asyncio.timeout(30.0):
+        while not (pid.exists() and pid.read_text().strip()):
+            await asyncio.sleep(0.02)
+        daemon.kill()
+        await daemon.wait()
+        while _lives(int(pid.read_text())):
+            await asyncio.sleep(0.02)
 
 
 async def test_a_flood_of_output_is_cut_and_does_not_block() -> None:
