@@ -13,6 +13,7 @@ from reconciler.ports.controller import Controller
 from reconciler.resources import keys
 from reconciler.resources.domains import HostFacts
 from reconciler.resources.errors import ControllerUnavailable, StoreError, VclError
+from reconciler.resources.images import PoolCapacity
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import dump
 from reconciler.resources.status import (
@@ -134,11 +135,38 @@ class NodeReporter:
             except VclError as error:
                 found[name] = PoolStatus(uid=name, ready=False, message=str(error))
                 continue
-            free = capacity.free // FREE_STEP * FREE_STEP
-            near = capacity.total and capacity.free < capacity.total // 20
-            message = "less than 5 % free: make room or guests will be paused by I/O errors" if near else ""
-            found[name] = PoolStatus(uid=name, ready=True, message=message, total=capacity.total, free=free)
+            found[name] = self._pool(name, capacity)
         return found
+
+    def _pool(self, name: str, capacity: PoolCapacity) -> PoolStatus:
+        key = keys.node_status(Kind.STORAGE_POOL, name)
+        before = self._context.views.record(key, PoolStatus)
+        near = near_full(capacity)
+        old = before.conditions if before is not None else ()
+        return PoolStatus(
+            uid=name,
+            ready=True,
+            message=near.message,
+            total=capacity.total,
+            free=capacity.free // FREE_STEP * FREE_STEP,
+            conditions=merge_conditions(old, (near,), self._context.clock.wall()),
+        )
+
+
+def near_full(capacity: PoolCapacity) -> Condition:
+    """NearFull, by what the storage says of itself and by what is left."""
+    reason, message = "HasRoom", ""
+    if capacity.refuses:
+        reason = "Full"
+        message = f"full ({capacity.full}): nothing can be written, and guests that try are paused; make room"
+    elif capacity.full:
+        reason = "NearFull"
+        message = f"nearly full ({capacity.full}): make room, or guests will be paused by I/O errors"
+    elif capacity.total and capacity.free < capacity.total // 20:
+        reason = "NearFull"
+        message = "less than 5 % free: make room or guests will be paused by I/O errors"
+    status = ConditionStatus.TRUE if message else ConditionStatus.FALSE
+    return Condition(type=ConditionType.NEAR_FULL, status=status, reason=reason, message=message)
 
 
 def _of_the_host(answers: Mapping[str, HostFacts | str | None]) -> HostFacts | None:

@@ -14,6 +14,7 @@ from reconciler.planning.liveness import Standing
 from reconciler.resources.infrastructure import PoolType
 from reconciler.resources.kinds import API_VERSION, Kind
 from reconciler.resources.quantity import format_bytes, human_bytes, parse_bytes
+from reconciler.resources.status import ConditionStatus, ConditionType
 
 NONE = "<none>"
 UNKNOWN = "<unknown>"
@@ -189,12 +190,20 @@ def _pool(item: Object, around: Surroundings) -> list[Cell]:
     return [
         item["metadata"]["name"],
         item["spec"].get("type") or PoolType.DIRECTORY.value,
-        _ready_word(status),
+        _pool_word(status),
         human_bytes(status.get("free") or 0) if known else UNKNOWN,
         human_bytes(status["total"]) if known else UNKNOWN,
         _created(item),
         status.get("message") or "",
     ]
+
+
+def _pool_word(status: Mapping[str, Any]) -> str:
+    """As `kubectl get nodes` does it: `Ready,NearFull`."""
+    conditions = status.get("conditions") or ()
+    near: Mapping[str, Any] = next((c for c in conditions if c.get("type") == ConditionType.NEAR_FULL), {})
+    true = near.get("status") == ConditionStatus.TRUE
+    return ",".join([_ready_word(status), *([str(near.get("reason"))] if true else [])])
 
 
 def _image(item: Object, around: Surroundings) -> list[Cell]:

@@ -151,7 +151,10 @@ class Holder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCapacity:
-    """Bytes."""
+    """Bytes. `full`: how the storage itself says that room runs out, such as 'nearfull'; `refuses`: it takes
+    no more writes for that."""
 
     total: int
     free: int
+    full: str = ""
+    refuses: bool = False

@@ -36,6 +36,7 @@ class ConditionType(StrEnum):
     LIVE_MIGRATABLE = "LiveMigratable"
     AGENT_CONNECTED = "AgentConnected"
     FAILED_ON_NODE = "FailedOnNode"
+    NEAR_FULL = "NearFull"
 
 
 class ConditionStatus(StrEnum):
@@ -176,3 +177,4 @@ class PoolStatus:
     message: str = ""
     total: int = 0
     free: int = 0
+    conditions: tuple[Condition, ...] = ()

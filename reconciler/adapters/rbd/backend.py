@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import rados
 
@@ -63,6 +63,9 @@ CALL_SECONDS = 60.0
 """For the short calls of `create`."""
 LEFT_OVER_SECONDS = 45.0
 """How long an image that a daemon was building when it died may still count as open: Ceph's 30, and some."""
+REFUSING = frozenset({"full", "full_quota"})
+FILLING = frozenset({"nearfull", "backfillfull"}) | REFUSING
+"""Flags of a Ceph pool."""
 
 
 class RbdBackend:
@@ -301,14 +304,19 @@ class RbdBackend:
                 context.stat("rbd_directory")  # the monitors answer also when no OSD does
             pools = self._cluster.command(prefix="df")[0]["pools"]
             ours = [pool["stats"] for pool in pools if pool["name"] == self._spec.pool]
-            known = self._cluster.command(prefix="osd dump")[0]["pools"]
-        quota = next((p["quota_max_bytes"] for p in known if p["pool_name"] == self._spec.pool), 0)
+            osds = self._cluster.command(prefix="osd dump")[0]
+        pool: dict[str, Any] = next(
+            (each for each in osds["pools"] if each["pool_name"] == self._spec.pool), {}
+        )
+        quota = pool.get("quota_max_bytes", 0)
+        flags = FILLING & set(str(pool.get("flags_names", "")).split(","))
         stats: dict[str, int] = ours[0] if ours else {}
         used, left = int(stats.get("stored", 0)), int(stats.get("max_avail", 0))
         if quota:
             allowed = max(0, int(quota) - used)
             left = min(left, allowed) if stats else allowed
-        return PoolCapacity(total=used + left, free=left)
+        full = ", ".join(sorted(flags))
+        return PoolCapacity(total=used + left, free=left, full=full, refuses=bool(flags & REFUSING))
 
     async def _existing(self, image: str, timeout: float) -> ImageInfo:
         info = await self.inspect(image, timeout=timeout)

@@ -18,7 +18,7 @@ import rbd
 from reconciler.adapters.rbd import Clusters, RbdBackend
 from reconciler.ports.disks import DiskBackend
 from reconciler.resources.errors import ImageInUse, PoolUnavailable
-from reconciler.resources.images import Blank, CloneOf, CopyOf, Holder, ImageInfo
+from reconciler.resources.images import Blank, CloneOf, CopyOf, Holder, ImageInfo, PoolCapacity
 from reconciler.resources.infrastructure import RbdPool
 
 pytestmark = pytest.mark.ceph
@@ -271,3 +271,19 @@ async def test_a_blocklisted_connection_is_told_and_made_anew(
         await backend.inspect("a", timeout=SECONDS)
     assert await backend.inspect("a", timeout=SECONDS) is not None
     clusters.give_back(cluster)
+
+
+async def test_a_pool_whose_osds_are_nearly_full_says_so(ceph: Any, backend: RbdBackend) -> None:
+    async def until(full: str) -> PoolCapacity:
+        async with asyncio.timeout(90.0):
+            while (found := await backend.capacity(timeout=60.0)).full != full:
+                await asyncio.sleep(0.2)
+        return found
+
+    await until("")
+    ceph.command("osd", "set-nearfull-ratio", "0.0000001")
+    try:
+        assert not (await until("nearfull")).refuses
+    finally:
+        ceph.command("osd", "set-nearfull-ratio", "0.85")
+    await until("")
