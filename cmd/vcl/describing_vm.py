@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vcl.describing import Facts, moment, part, until
+from vcl.failures import in_force
 from vcl.sheet import Sheet
 
 
@@ -152,11 +153,12 @@ def _failures(sheet: Sheet, facts: Facts, failures: Mapping[str, Any]) -> None:
 
 
 def _failed_on(sheet: Sheet, facts: Facts, entries: Sequence[Mapping[str, Any]]) -> None:
-    if not entries:
+    standing = in_force(entries, facts.at)
+    if not standing:
         return
     rows = [
         (e["node"], e.get("count"), e.get("reason"), moment(e.get("lastTime"), facts.at), e.get("message"))
-        for e in entries
+        for e in standing
     ]
     sheet.table("Failed on", ("Node", "In a row", "Reason", "Last", "Message"), rows)
     sheet.end()

@@ -40,11 +40,14 @@ def show_failures(client: Client, names: Sequence[str], format: output.Format, *
     return 1 if absent else 0
 
 
+def in_force(failed_on: Sequence[Mapping[str, Any]], at: datetime) -> list[Mapping[str, Any]]:
+    """Those of `status.failedOn` that still count: a record outlives its meaning when its node is away."""
+    return [each for each in failed_on if not expired(str(each.get("lastTime")), at.isoformat())]
+
+
 def _entries(item: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Those that still count: a record outlives its meaning when its node is away."""
-    name, now = item["metadata"]["name"], datetime.now(UTC).isoformat()
-    found = (item.get("status") or {}).get("failedOn") or []
-    return [{"vm": name, **failed} for failed in found if not expired(str(failed.get("lastTime")), now)]
+    found = in_force((item.get("status") or {}).get("failedOn") or [], datetime.now(UTC))
+    return [{"vm": item["metadata"]["name"], **failed} for failed in found]
 
 
 def _row(entry: Mapping[str, Any], wide: bool) -> tuple[str, ...]:
