@@ -103,6 +103,10 @@ class Client:
         """Ask for start, stop, restart, reset, pause, resume or retry of a VM."""
         return self._expect(self.post(f"virtualmachines/{quote(name, safe='')}/{verb}", body))
 
+    def node_verb(self, name: str, verb: str, body: Mapping[str, Any]) -> Object:
+        """Ask for cordon, uncordon, drain, maintenance-on or maintenance-off of a node."""
+        return self._expect(self.post(f"nodes/{quote(name, safe='')}/{verb}", body))
+
     def _json(
         self,
         method: str,

@@ -17,7 +17,7 @@ def node_body(sheet: Sheet, facts: Facts) -> None:
     sheet.field("Ready", bool(status.get("ready")))
     sheet.field("Master", "master" in (status.get("roles") or ()))
     sheet.optional("Message", status.get("message"))
-    sheet.field("Schedulable", not (spec.get("unschedulable") or spec.get("maintenance")))
+    sheet.field("Schedulable", not status.get("unschedulable", spec.get("unschedulable")))
     sheet.field("Address", status.get("address") or spec.get("address"))
     sheet.field("Rank", status.get("rank", spec.get("rank", 0)))
     sheet.optional("Taints", "\n".join(_taint(taint) for taint in spec.get("taints") or []))

@@ -59,6 +59,8 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="join", module="join", group=CARE, help="Make this host a node of a cluster."),
     Verb(name="disk", module="disk", group=CARE, help="Show who holds disk images, and unlock them."),
     Verb(name="confirm", module="confirm", group=CARE, help="Let held deletions pass."),
+    Verb(name="cordon", module="cordon", group=CARE, help="Place no more VMs on a node."),
+    Verb(name="uncordon", module="uncordon", group=CARE, help="Place VMs on a node again."),
     Verb(name="node", module="node", group=CARE, help="Say of a node what only a person can know."),
     Verb(name="cluster", module="cluster", group=CARE, help="Show how the cluster is doing."),
     Verb(name="doctor", module="doctor", group=CARE, help="Check this machine, and say how to cure it."),

@@ -1,27 +1,25 @@
-"""Recording what a person asked of a VM (start, stop, ...), for the master and the agents to act on.
+"""Recording what a person asked of a VM (start, stop, ...) or of a node (cordon, ...), for the master and the
+agents to act on.
 
-Invariant: the record is changed only if neither it nor the VM's spec changed since they were looked at; when
-one did, the verb is judged again from what is there now.
+Invariant: the record is changed only if neither it nor the object's spec changed since they were looked at;
+when one did, the verb is judged again from what is there now.
 """
 
 from __future__ import annotations
 
-import asyncio
-
-from reconciler.loops.cache import StoreCache
+from reconciler.loops.intent_records import ATTEMPTS, IntentRecords
 from reconciler.loops.views import Views
-from reconciler.loops.writer import Writer, conflicts
+from reconciler.loops.writer import Writer
 from reconciler.planning.desired import desired
 from reconciler.planning.intents import Target, Verb, VerbRequest, apply_verb, is_empty
+from reconciler.planning.node_intents import NodeRequest, NodeVerb, apply_node_verb, asks_nothing
 from reconciler.ports.clock import Clock, Ids
 from reconciler.resources import keys
-from reconciler.resources.errors import ConflictError, InvalidInput, NotFound, OutcomeUnknown
+from reconciler.resources.errors import ConflictError, InvalidInput, NotFound
+from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import Intent, dump
+from reconciler.resources.records import Intent, NodeIntent
 from reconciler.resources.virtualmachine import RunStrategy
-
-ATTEMPTS = 8
-CATCH_UP_SECONDS = 1.0
 
 
 class Intents:
@@ -29,10 +27,10 @@ class Intents:
 
     def __init__(self, views: Views, writer: Writer, clock: Clock, ids: Ids) -> None:
         self._views = views
-        self._cache: StoreCache = views.cache
-        self._writer = writer
         self._clock = clock
         self._ids = ids
+        self._vms = IntentRecords(Kind.VIRTUAL_MACHINE, views, writer)
+        self._nodes = IntentRecords(Kind.NODE, views, writer)
 
     async def apply(self, verb: Verb, name: str, *, force: bool = False) -> bool:
         """Record the verb; True when it changed something, and the copy of the store shows it.
@@ -42,25 +40,42 @@ class Intents:
         """
         request = VerbRequest(verb=verb, id=self._ids.uuid(), now=self._clock.wall(), force=force)
         for _ in range(ATTEMPTS):
-            before = self._intent(name)
+            before = self._vms.read(name, Intent)
             after = apply_verb(request, self._target(name, before), before)
             if after == before:
                 return False
-            if await self._commit(name, after):
+            if await self._vms.commit(name, None if is_empty(after) else after):
                 return True
-            await self._catch_up()
+            await self._vms.catch_up()
         raise ConflictError(
             f"the record of virtualmachine '{name}' keeps changing; nothing was recorded",
             cure=f"try `vcl {verb} {name}` again",
         )
 
-    def _intent(self, name: str) -> Intent:
-        """The record; one that cannot be read must not be taken for an empty one and overwritten."""
-        key = keys.intent(Kind.VIRTUAL_MACHINE, name)
-        intent = self._views.record(key, Intent)
-        if intent is None and self._views.exists(key):
-            raise InvalidInput(f"the store's record {key} cannot be read, so nothing was changed")
-        return intent or Intent()
+    async def apply_to_node(self, verb: NodeVerb, name: str, *, bring_back: bool = False) -> bool:
+        """As `apply`, of a node."""
+        request = NodeRequest(verb=verb, id=self._ids.uuid(), now=self._clock.wall(), bring_back=bring_back)
+        for _ in range(ATTEMPTS):
+            before = self._nodes.read(name, NodeIntent)
+            after = apply_node_verb(request, name, self._node(name), before)
+            if after == before:
+                return False
+            if await self._nodes.commit(name, None if asks_nothing(after) else after):
+                return True
+            await self._nodes.catch_up()
+        raise ConflictError(f"the record of node '{name}' keeps changing; nothing was recorded")
+
+    def _node(self, name: str) -> NodeSpec:
+        """Its manifest; a node needs none."""
+        spec = self._views.spec(Kind.NODE, name, NodeSpec)
+        if spec is not None:
+            return spec
+        if self._views.exists(keys.spec(Kind.NODE, name)):
+            raise InvalidInput(f"the spec of node '{name}' cannot be used; apply its manifest again")
+        known = (keys.node_status(Kind.NODE, name), keys.member(name))
+        if not any(self._views.exists(key) for key in known):
+            raise NotFound(f"node '{name}' not found")
+        return NodeSpec()
 
     def _target(self, name: str, intent: Intent) -> Target:
         record = self._views.spec_record(Kind.VIRTUAL_MACHINE, name)
@@ -75,25 +90,3 @@ class Intents:
         mine = claim if claim is not None and claim.uid == record.metadata.uid else None
         wanted = desired(record, vm, intent, mine, power_on=True)
         return Target(name=name, strategy=RunStrategy(vm.run_strategy), wish=wanted.wish, why=wanted.reason)
-
-    async def _commit(self, name: str, intent: Intent) -> bool:
-        """Write the record, or remove one that asks for nothing; False when it has to be judged again."""
-        key = keys.intent(Kind.VIRTUAL_MACHINE, name)
-        looked_at = (key, keys.spec(Kind.VIRTUAL_MACHINE, name))
-        compares = {each: self._cache.revision_of(each) for each in looked_at}
-        try:
-            if is_empty(intent):
-                result = await self._writer.commit(compares=compares, deletes=(key,))
-            else:
-                result = await self._writer.commit(compares=compares, puts={key: dump(intent)})
-        except OutcomeUnknown as error:
-            cure = f"look at `vcl get vm {name} -o yaml` before you ask again"
-            raise OutcomeUnknown(error.message, txn_id=error.txn_id, cure=cure) from error
-        return not conflicts(result)
-
-    async def _catch_up(self) -> None:
-        try:
-            async with asyncio.timeout(CATCH_UP_SECONDS):
-                await self._cache.wait_for(self._cache.revision + 1)
-        except TimeoutError:
-            return

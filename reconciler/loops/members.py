@@ -44,7 +44,8 @@ class Members:
         cache = self._views.cache
         member, session = keys.member(name), keys.session(name)
         compares = {key: cache.revision_of(key) for key in (member, session)}
-        gone = [key for key in (member, keys.node_status(Kind.NODE, name)) if cache.get(key) is not None]
+        told = (keys.node_status(Kind.NODE, name), keys.intent(Kind.NODE, name))
+        gone = [key for key in (member, *told) if cache.get(key) is not None]
         result = await self._writer.commit(compares=compares, deletes=gone)
         if conflicts(result):
             raise ConflictError(f"node '{name}' has just come back", cure="stop vcld there first")

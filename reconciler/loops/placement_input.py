@@ -77,9 +77,9 @@ def read_nodes(
         if status is None:
             continue
         record = views.spec_record(Kind.NODE, name)
-        spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
         labels: Mapping[str, str] = record.metadata.labels if record is not None else {}
-        spec, labels = edited.get(name, (spec, labels))
+        edit, labels = edited.get(name, (None, labels))
+        spec = views.node_in_force(name, edit).spec
         away = "is being fenced" if views.exists(keys.fence(name)) else absent(name)
         found.append(node_view(name, spec, status, labels, absent=away))
     return found

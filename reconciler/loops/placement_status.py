@@ -17,7 +17,6 @@ from reconciler.ports.controller import Controller
 from reconciler.resources import keys
 from reconciler.resources.domains import Observed
 from reconciler.resources.errors import ControllerUnavailable
-from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Claim
 from reconciler.resources.status import MasterStatus, NodeStatus, VmNodeStatus
@@ -98,7 +97,7 @@ def _nodes(views: Views, liveness: Liveness) -> list[NodeFacts]:
     reported = [item.key.removeprefix(prefix) for item in views.cache.prefix(prefix)]
     found = []
     for name in [*lines, *(name for name in reported if name not in lines)]:
-        spec = views.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
+        spec = views.node_in_force(name).spec
         status = views.record(keys.node_status(Kind.NODE, name), NodeStatus)
         line = lines.get(name)
         fenced = "is being fenced" if views.exists(keys.fence(name)) else ""

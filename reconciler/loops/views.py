@@ -10,7 +10,8 @@ import logging
 from typing import Any, TypeVar
 
 from reconciler.loops.cache import StoreCache
-from reconciler.planning.failures import in_force
+from reconciler.planning import failures
+from reconciler.planning.node_intents import InForce, in_force
 from reconciler.resources import keys
 from reconciler.resources.codec import decode
 from reconciler.resources.errors import InvalidInput
@@ -18,7 +19,7 @@ from reconciler.resources.failures import FailureRecord, Failures
 from reconciler.resources.infrastructure import ClusterSpec, ImageSpec, NodeSpec, Power, StoragePoolSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
-from reconciler.resources.records import Binding, Claim, Epoch, Intent, Session, SpecRecord, load
+from reconciler.resources.records import Binding, Claim, Epoch, Intent, NodeIntent, Session, SpecRecord, load
 from reconciler.resources.status import VmNodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -103,6 +104,11 @@ class Views:
     def vm(self, name: str) -> VirtualMachineSpec | None:
         return self.spec(Kind.VIRTUAL_MACHINE, name, VirtualMachineSpec)
 
+    def node_in_force(self, name: str, spec: NodeSpec | None = None) -> InForce:
+        """What counts of a node: its manifest (or `spec` instead of it), and what verbs asked for."""
+        said = spec or self.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
+        return in_force(said, self.record(keys.intent(Kind.NODE, name), NodeIntent) or NodeIntent())
+
     def binding(self, name: str) -> Binding | None:
         return self.record(keys.binding(name), Binding)
 
@@ -121,7 +127,9 @@ class Views:
         found = {}
         for item in self.cache.prefix(prefix):
             failed = self.record(item.key, FailureRecord)
-            if failed and in_force(failed, uid=meta.uid, generation=meta.generation, reset=reset, now=now):
+            if failed and failures.in_force(
+                failed, uid=meta.uid, generation=meta.generation, reset=reset, now=now
+            ):
                 found[item.key.removeprefix(prefix)] = failed.failures
         return found
 

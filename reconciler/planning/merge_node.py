@@ -14,6 +14,7 @@ from reconciler.planning.conditions import condition, merged_conditions
 from reconciler.planning.liveness import Standing
 from reconciler.planning.merge_fencing import fencing_status, with_fencing
 from reconciler.planning.node_capacity import Amount, total, usable
+from reconciler.planning.node_intents import in_force
 from reconciler.planning.snapshots import Reader
 from reconciler.resources import keys
 from reconciler.resources.codec import decode, encode
@@ -21,7 +22,7 @@ from reconciler.resources.errors import InvalidInput
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.membership import Member
-from reconciler.resources.records import SpecRecord
+from reconciler.resources.records import NodeIntent, SpecRecord
 from reconciler.resources.status import ConditionStatus, ConditionType, NodeStatus
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ def node_status(reader: Reader, name: str, record: SpecRecord | None) -> dict[st
         "member": member is not None,
         **_capacity(spec, report),
         "roles": ["master"] if epoch.get("holder") == name else [],
-        "unschedulable": bool(spec.get("unschedulable") or spec.get("maintenance")),
+        **_in_force(reader, name, spec),
         **({"fencing": fencing} if fencing else {}),
     }
 
@@ -121,6 +122,25 @@ def _capacity(spec: Mapping[str, Any], report: Mapping[str, Any]) -> dict[str, A
     if not has.cpu and not has.memory:
         return {}
     return {"capacity": _amount(has), "usable": _amount(usable(node, told))}
+
+
+def _in_force(reader: Reader, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Whether it takes VMs, and what verbs asked for on top of the manifest."""
+    intent = reader.record(keys.intent(Kind.NODE, name), NodeIntent) or NodeIntent()
+    now = in_force(_decoded(NodeSpec, spec) or NodeSpec(), intent)
+    asked = {
+        "unschedulable": intent.unschedulable,
+        "maintenance": intent.maintenance,
+        "drain": intent.drain,
+        "bringBack": intent.bring_back or None,
+        "requested": intent.requested or None,
+    }
+    shown = {key: value for key, value in asked.items() if value is not None}
+    return {
+        "unschedulable": now.spec.unschedulable or now.spec.maintenance,
+        "maintenance": now.spec.maintenance,
+        **({"intent": shown} if shown else {}),
+    }
 
 
 def _amount(amount: Amount) -> dict[str, Any]:

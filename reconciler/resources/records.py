@@ -140,6 +140,24 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeIntent:
+    """What verbs asked for on top of a Node's manifest; shown in `get`, cleared by the opposite verb.
+
+    `unschedulable`, `maintenance`: stand above the manifest's, None: as the manifest says. `spec_...`: what
+    it said at the time; a later change of that field clears the verb. `drain`: an id: the node's VMs go
+    elsewhere until it is uncordoned. `bring_back`: those that went for a drain come back.
+    """
+
+    unschedulable: bool | None = None
+    maintenance: bool | None = None
+    drain: str | None = None
+    bring_back: bool = False
+    spec_unschedulable: bool = False
+    spec_maintenance: bool = False
+    requested: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Binding:
     """The master's word on where a VM is to run. `epoch` is the master's; `uid` the VM's."""
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from reconciler.planning.intents import Verb
+from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources import keys
 from reconciler.resources.errors import (
     ConflictError,
@@ -16,6 +17,7 @@ from reconciler.resources.errors import (
     StoreUnavailable,
 )
 from reconciler.resources.kinds import Kind
+from reconciler.resources.membership import Member
 from reconciler.resources.records import Intent, dump
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.desk import Desk, vm_record
@@ -32,14 +34,15 @@ async def desk() -> Desk:
     return made
 
 
+async def follow(desk: Desk) -> None:
+    while True:
+        await desk.cache.step(0.05)
+
+
 async def ask(desk: Desk, verb: Verb, *, force: bool = False) -> bool:
     """The verb, while the copy of the store is kept fresh."""
 
-    async def follow() -> None:
-        while True:
-            await desk.cache.step(0.05)
-
-    following = asyncio.create_task(follow())
+    following = asyncio.create_task(follow(desk))
     try:
         return await desk.intents.apply(verb, "web", force=force)
     finally:
@@ -120,3 +123,26 @@ async def test_an_unusable_spec_is_named(desk: Desk) -> None:
     await desk.vm("web", cpu="many")
     with pytest.raises(InvalidInput, match="spec of virtualmachine 'web' cannot be used"):
         await ask(desk, Verb.STOP)
+
+
+async def ask_node(desk: Desk, verb: NodeVerb, name: str = "r1") -> bool:
+    await desk.put({keys.member(name): Member(address="10.0.0.1", rank=0, version="")}, deletes=())
+    done = await desk.intents.apply_to_node(verb, name)
+    await desk.sync()
+    return done
+
+
+async def test_a_cordon_is_seen_in_the_node_and_removed_by_its_opposite(desk: Desk) -> None:
+    following = asyncio.create_task(follow(desk))
+    assert await ask_node(desk, NodeVerb.CORDON)
+    status = desk.objects.get(Kind.NODE, "r1").object["status"]
+    assert (status["unschedulable"], status["intent"]["unschedulable"]) == (True, True)
+    assert not await ask_node(desk, NodeVerb.CORDON)
+    assert await ask_node(desk, NodeVerb.UNCORDON)
+    assert desk.cache.get(keys.intent(Kind.NODE, "r1")) is None
+    following.cancel()
+
+
+async def test_a_node_that_nobody_knows_cannot_be_cordoned(desk: Desk) -> None:
+    with pytest.raises(NotFound, match="node 'r9' not found"):
+        await desk.intents.apply_to_node(NodeVerb.CORDON, "r9")

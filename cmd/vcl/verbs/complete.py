@@ -31,6 +31,7 @@ NAMED = {
     "--vm": Kind.VIRTUAL_MACHINE,
 }
 TYPED = ("get", "describe", "delete", "edit", "wait", "events")
+NODES = ("cordon", "uncordon")
 BARE = ("start", "stop", "restart", "reset", "pause", "resume", "retry", "console", "vnc", "capacity")
 
 
@@ -73,6 +74,8 @@ def complete(words: Sequence[str], client: Client) -> list[str]:
 def _arguments(verb: str, given: Sequence[str], current: str, client: Client) -> list[str]:
     if verb == "disk":
         return _disk_words(given, current, client)
+    if verb in NODES:
+        return _matching(_names(info_for(Kind.NODE), client), current)
     if verb in BARE:
         return _matching(_names(info_for(Kind.VIRTUAL_MACHINE), client), current)
     if verb in ("explain", "schema"):

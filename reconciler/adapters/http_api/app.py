@@ -23,6 +23,7 @@ from reconciler.adapters.http_api.services import SERVICES, ApiServices
 from reconciler.adapters.http_api.streams import STOPPING
 from reconciler.adapters.http_api.verbs import verb_handler
 from reconciler.planning.intents import Verb
+from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources.errors import StoreUnavailable
 
 ROOT = "/apis/vcl/v1"
@@ -106,8 +107,13 @@ def _machines(services: ApiServices) -> list[web.RouteDef]:
 
 def _objects(services: ApiServices) -> list[web.RouteDef]:
     one, limits = f"{ROOT}/{{kind}}/{{name}}", services.limits
+    node = f"{ROOT}/nodes/{{name}}"
     return [
-        web.post(f"{ROOT}/nodes/{{name}}/confirm-down", within(limits.change, nodes.confirm_down)),
+        *(
+            web.post(f"{node}/{verb}", within(limits.change, nodes.node_verb_handler(verb)))
+            for verb in NodeVerb
+        ),
+        web.post(f"{node}/confirm-down", within(limits.change, nodes.confirm_down)),
         _get(f"{ROOT}/{{kind}}", _listed(limits.read, objects.list_or_watch)),
         _get(one, _listed(limits.read, objects.get_or_watch)),
         web.delete(one, within(limits.apply, objects.delete)),

@@ -58,3 +58,14 @@ async def test_an_incomplete_word_an_unknown_node_and_a_single_node_are_refused(
     assert (await api.call("POST", "nodes/r9/confirm-down", json=SAID))[0] == 404
     status, answer = await api.call("POST", "nodes/r3/confirm-down", json=SAID)
     assert (status, "nobody is fenced" in answer["message"]) == (409, True)
+
+
+async def test_verbs_of_nodes_are_recorded_and_shown(desk: Desk, api: Any) -> None:
+    await desk.put({keys.member("r3"): Member(address="10.0.0.3", rank=2, version="")})
+    status, answer = await api.call("POST", "nodes/r3/drain", json={})
+    assert (status, answer["status"]["unschedulable"]) == (200, True)
+    assert answer["status"]["intent"]["drain"]
+    assert (await api.call("POST", "nodes/r3/cordon", json={"bringBack": True}))[0] == 400
+    status, answer = await api.call("POST", "nodes/r3/uncordon", json={"bringBack": True})
+    assert (status, answer["status"]["intent"]["bringBack"]) == (200, True)
+    assert (await api.call("POST", "nodes/r9/cordon", json={}))[0] == 404

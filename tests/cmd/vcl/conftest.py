@@ -142,6 +142,7 @@ class Api:
                 web.post(f"{API}/plan", self._plan),
                 web.post(f"{API}/capacity", self._capacity),
                 web.post(f"{API}/nodes/{{name}}/confirm-down", self._confirm_down),
+                web.post(f"{API}/nodes/{{name}}/{{verb}}", self._node_verb),
                 web.get(f"{API}/{{kind}}", self._list),
                 web.get(f"{API}/{{kind}}/{{name}}", self._get),
                 web.delete(f"{API}/{{kind}}/{{name}}", self._delete),
@@ -246,6 +247,14 @@ class Api:
 
     async def _verb(self, request: web.Request) -> web.Response:
         item = self.objects.get(("virtualmachines", request.match_info["name"]))
+        if item is None:
+            return failure(404, "NotFound", "not found")
+        if self.on_verb:
+            self.on_verb(item, request.match_info["verb"])
+        return web.json_response(item)
+
+    async def _node_verb(self, request: web.Request) -> web.Response:
+        item = self.objects.get(("nodes", request.match_info["name"]))
         if item is None:
             return failure(404, "NotFound", "not found")
         if self.on_verb:
