@@ -34,6 +34,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="get", module="get", group=BASIC, help="Show one or many objects."),
     Verb(name="describe", module="describe", group=BASIC, help="Show all about an object, with its history."),
     Verb(name="apply", module="apply", group=BASIC, help="Create or change objects from manifest files."),
+    Verb(name="adopt", module="adopt", group=BASIC, help="Make VMs of libvirt domains that you have."),
     Verb(name="edit", module="edit", group=BASIC, help="Edit an object's manifest in your editor."),
     Verb(name="delete", module="delete", group=BASIC, help="Delete objects; disk images stay."),
     Verb(name="diff", module="diff", group=BASIC, help="Show what apply would change."),

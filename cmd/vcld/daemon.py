@@ -376,6 +376,7 @@ class Daemon:
             confirmations=_confirmations(node),
             logs=logs,
             disks=node.locks,
+            adoptions=node.adoptions,
             plans=Plans(node.views, CLOCK, node.manifests.reader, manifests, absent),
         )
 

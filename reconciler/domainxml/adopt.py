@@ -57,15 +57,23 @@ class Adopted:
 
 
 def adopt(
-    text: str, places: Places, *, name: str = "", run_strategy: RunStrategy = RunStrategy.MANUAL
+    text: str,
+    places: Places,
+    *,
+    name: str = "",
+    run_strategy: RunStrategy = RunStrategy.MANUAL,
+    live: str = "",
 ) -> Adopted:
-    """The VM of a domain's XML. `name`: another one for the VM.
+    """The VM of a domain's XML. `name`: another one for the VM; `live`: the XML of its present run, for what
+    libvirt chose at the start and the definition leaves open.
 
     Raises DomainXmlInvalid for what is no domain XML, and InvalidInput for a domain that vcl cannot run or
     whose name no VM can have, with the cure.
     """
     root = parse(text).root
     running = strip_run(root)
+    if live:
+        _settle_firmware(root, parse(live).root)
     facts = describe(root)
     _refuse(root, facts)
     vm = name or facts.name
@@ -89,6 +97,23 @@ def adopt(
         running=running,
         owner=facts.ownership,
     )
+
+
+def _settle_firmware(root: ET.Element, live: ET.Element) -> None:
+    """The firmware and its variables as the run has them, where the definition lets libvirt choose."""
+    os, chosen = child(root, "os"), child(live, "os")
+    if (
+        os is None
+        or chosen is None
+        or text_of(child(os, "nvram"))
+        or child(os, "nvram", "source") is not None
+    ):
+        return
+    for tag in ("loader", "nvram"):
+        found = child(chosen, tag)
+        if found is not None:
+            drop(os, tag)
+            os.append(found)
 
 
 def suggest_name(domain: str) -> str:

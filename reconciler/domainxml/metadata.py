@@ -53,9 +53,11 @@ def find(root: ET.Element) -> Ownership | None:
     return _read(marks[0][1])
 
 
-def render(mark: Ownership) -> str:
-    """The mark as the text of one element, as libvirt's setMetadata wants it (adopting a domain)."""
-    return ET.tostring(_element(mark), encoding="unicode")
+def plain(mark: Ownership) -> str:
+    """The mark as libvirt's setMetadata wants it (adopting a domain): it adds prefix and namespace itself."""
+    marked = _element(mark)
+    attributes = {key: value for key, value in marked.items() if not key.startswith("xmlns:")}
+    return ET.tostring(ET.Element("domain", attributes), encoding="unicode")
 
 
 def put(root: ET.Element, mark: Ownership) -> None:

@@ -8,7 +8,7 @@ knows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from reconciler.loops.agent_state import Held, NodeContext, VmState
@@ -17,6 +17,7 @@ from reconciler.planning.lifecycle import never_ran
 from reconciler.planning.unlocking import identified, whose
 from reconciler.resources.domains import Observed
 from reconciler.resources.errors import ControllerUnavailable, ImageInUse, PoolUnavailable
+from reconciler.resources.fencing import client_host
 from reconciler.resources.images import Holder, RbdIdentity, is_network_client
 from reconciler.resources.records import Claim, ClaimPhase
 
@@ -53,6 +54,32 @@ class NetworkClients:
                 state.intruder = self._story(held.identity, held.holders)
         clients = {holder.client for held in found for holder in held.holders}
         return replace(observed, clients=(*observed.clients, *sorted(clients)))
+
+    async def sole(self, images: Iterable[str], addresses: Collection[str]) -> tuple[str, ...]:
+        """The clients of images that a running domain of this host has open, which must be all there are:
+        one for each image, from one of `addresses` (none known: from anywhere).
+
+        Raises ImageInUse when somebody else holds one, ControllerUnavailable when nobody does.
+        """
+        found: set[str] = set()
+        for identity in sorted(images):
+            if RbdIdentity.parse(identity) is None:
+                continue
+            held = await self._read(identity)
+            clients = sorted({holder.client for holder in held.holders})
+            if not clients:
+                raise ControllerUnavailable(
+                    f"nobody has the image {identity} open, as far as Ceph says",
+                    cure="is it the same Ceph that the StoragePool names? Look at the monitors in the XML",
+                )
+            strange = [c for c in clients if addresses and client_host(c) not in addresses]
+            if len(clients) > 1 or strange:
+                raise ImageInUse(
+                    self._story(identity, held.holders),
+                    cure="end whoever is not this domain's QEMU, then adopt again",
+                )
+            found.update(clients)
+        return tuple(sorted(found))
 
     async def lingering(self, claim: Claim) -> tuple[Held, ...]:
         """Of a domain that is gone: the recorded clients that still watch or lock and may still write."""

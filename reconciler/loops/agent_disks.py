@@ -134,14 +134,29 @@ class DiskWork:
 
     async def holders(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[str, ...]:
         """Who else has the VM's writable images open, for an error message: 'IMAGE by WHO', sorted."""
-        found = []
+        held = await self.held(record, vm)
+        return tuple(sorted(f"{image} by {who.description} ({who.client})" for image, who in held))
+
+    async def held(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[tuple[str, Holder], ...]:
+        """Who has the VM's writable images open: (image, holder) pairs. Raises DiskError."""
+        found: list[tuple[str, Holder]] = []
         for disk in self._all(vm):
             if disk.read_only:
                 continue
             pool, image = self._place(record.metadata.name, disk)
             held = await self._backend(pool).holders(image, timeout=self._context.deadlines.disk)
-            found += [f"{image} by {holder.description} ({holder.client})" for holder in held]
-        return tuple(sorted(found))
+            found += [(image, holder) for holder in held]
+        return tuple(found)
+
+    async def identity_of(self, path: str) -> str:
+        """The key of the image behind a path, as a claim holds it. Raises DiskError."""
+        if not path.startswith("/"):
+            return await self._network_key(path)
+        pools = self._context.pools.all()
+        try:
+            return await pools[min(pools)].identify(path, timeout=self._context.deadlines.disk)
+        except (ImageMissing, ValueError):
+            return name_key(f"node-{self._context.node}", path.strip("/").replace("/", "|"))
 
     async def on_network(self, record: SpecRecord, vm: VirtualMachineSpec) -> tuple[DiskStatus, ...]:
         """The VM's disks on a network with who holds them, as they are now. Raises DiskError."""
@@ -315,19 +330,7 @@ class DiskWork:
     async def _foreign_writable(self, definition: Definition, planned: list[_Planned]) -> set[str]:
         """Keys of writable paths that no `disks` entry stands for: a domainXML's own, and the NVRAM."""
         known = {item.action.info.path for item in planned if isinstance(item.action, Use)}
-        pools = self._context.pools.all()
-        found = set()
-        for path in sorted(set(definition.writable) - known):
-            if not path.startswith("/"):
-                found.add(await self._network_key(path))
-                continue
-            try:
-                first = pools[min(pools)]
-                identity = await first.identify(path, timeout=self._context.deadlines.disk)
-            except (ImageMissing, ValueError):
-                identity = name_key(f"node-{self._context.node}", path.strip("/").replace("/", "|"))
-            found.add(identity)
-        return found
+        return {await self.identity_of(path) for path in sorted(set(definition.writable) - known)}
 
 
 def _owner(holder: Holder) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from reconciler.loops.adoption import Adoptions
 from reconciler.loops.agent import Agent
 from reconciler.loops.agent_state import Deadlines, NodeContext
 from reconciler.loops.cache import StoreCache
@@ -112,6 +113,7 @@ class Node:
     events: EventRecorder
     pools: Pools
     locks: DiskLocks
+    adoptions: Adoptions
     agent: Agent
     reporter: NodeReporter
     manifests: ManifestSync
@@ -179,6 +181,7 @@ def assemble(
         return tuple(why for why in (frozen(), rejoin.barred) if why)
 
     osds = _osds(ports, views, membership, events)
+    manifests = _manifests(ports, views, writer, events)
     run_master = partial(_run_master, ports, views, writer, events, membership, schema, osds)
     elector = Elector(
         ElectorContext(
@@ -204,9 +207,10 @@ def assemble(
         events=events,
         pools=context.pools,
         locks=DiskLocks(context),
+        adoptions=Adoptions(context, manifests),
         agent=agent,
         reporter=NodeReporter(context, agent, ports.facts),
-        manifests=_manifests(ports, views, writer, events),
+        manifests=manifests,
         membership=membership,
         elector=elector,
         rejoin=rejoin,

@@ -24,6 +24,7 @@ from reconciler.resources.domains import (
     HostFacts,
     Observed,
     StartRequest,
+    Stranger,
 )
 
 
@@ -111,6 +112,27 @@ class Resetter(Protocol):
     async def reset(self, name: str, *, timeout: float) -> None:
         """Reset a running guest at once, without asking it: it boots again in the same domain, which keeps
         its incarnation and clients. NotFound, ControllerUnavailable (it may have happened)."""
+        ...
+
+
+@runtime_checkable
+class Adopter(Protocol):
+    """A lifecycle that can make a domain vcl's that somebody else made. Others take over nothing."""
+
+    async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
+        """The domain of that name, running or only defined, whoever made it; None when there is none."""
+        ...
+
+    async def take_over(self, definition: Definition, *, timeout: float) -> None:
+        """Mark the running domain as `create` of the definition would, and take away what could start a
+        second copy: autostart and the persistent definition, of which a copy is kept. The guest goes on. A
+        domain that is only defined loses its definition. May be repeated. NotFound, NotOurs (another UUID),
+        ControllerUnavailable: parts of it may be done, and it stays that nobody but a person starts or ends
+        the domain."""
+        ...
+
+    async def give_back(self, name: str, *, uid: str, timeout: float) -> None:
+        """Undo `take_over` of a domain that was not adopted after all. May be repeated. ControllerError."""
         ...
 
 

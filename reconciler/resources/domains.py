@@ -128,6 +128,26 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stranger:
+    """A domain that somebody may want to hand over to vcl. `uuid`: the hypervisor's identity of it; `uid`,
+    `cluster_uid`, `node`: the mark that it carries already, empty without one.
+
+    `writable`: every path that its present run may write; `persistent`: the hypervisor keeps a definition of
+    it; `obstacle`: why it cannot be taken over as it is, with the cure, or empty.
+    """
+
+    name: str
+    uuid: str
+    running: bool
+    writable: tuple[str, ...] = ()
+    persistent: bool = False
+    uid: str = ""
+    cluster_uid: str = ""
+    node: str = ""
+    obstacle: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gone:
     """Proof that no such domain runs; `exit` says how the last one ended, if the hypervisor remembers."""
 

@@ -71,7 +71,8 @@ class Guest:
     """A guest's record. `made_by_vcl` is false for the ones that tests make by hand.
 
     `appears`, `booted`, `ends`: when that happens, if it will; `pressed`: the power button was pressed while
-    it was paused.
+    it was paused. `writable`, `defined`: of one made by hand, what it may write, and that the
+    hypervisor keeps a definition of it.
     """
 
     name: str
@@ -94,6 +95,8 @@ class Guest:
     pressed: bool = False
     exit: ExitReason = ExitReason.UNKNOWN
     made_by_vcl: bool = True
+    writable: tuple[str, ...] = ()
+    defined: bool = False
 
     def observed(self, now: float) -> Observed:
         """How the hypervisor reports it; a hand-made one has no identity."""

@@ -185,7 +185,8 @@ class DummyHypervisor:
         if (guest := self.get(name)) and guest.life is Life.ALIVE:
             self.put(suspend(guest, reason), reason.value)
 
-    def foreign(self, name: str, uid: str) -> None:
-        """Somebody makes a domain by hand."""
+    def foreign(self, name: str, uid: str, *, writable: tuple[str, ...] = ()) -> None:
+        """Somebody makes a domain by hand, which may write to these paths."""
         guest = Guest(name=name, uid=uid, made_by_vcl=False, number=self.next_number(name))
+        guest = replace(guest, writable=writable, defined=True)
         self.put(replace(guest, pause=PauseReason.NONE, incarnation=f"{name}#foreign"), "Alive")

@@ -19,6 +19,7 @@ from reconciler.resources.domains import (
     Observed,
     PauseReason,
     StartRequest,
+    Stranger,
 )
 from reconciler.resources.errors import AlreadyExists, ControllerUnavailable, NotFound, NotOurs, StartFailed
 from reconciler.sim.dummy_guests import Guest, Life, end, press_power, reset, resume, suspend
@@ -139,6 +140,39 @@ class DummyLifecycle:
             await asyncio.sleep(timeout)
             raise ControllerUnavailable(f"'{name}' could not be destroyed within {timeout:g} s: it is busy")
         self._hypervisor.put(end(guest, ExitReason.DESTROYED), "Destroyed")
+
+    async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
+        await self._hypervisor.gate("stranger", timeout)
+        guest = self._hypervisor.get(name)
+        if guest is None or guest.life is not Life.ALIVE:
+            return None
+        return Stranger(
+            name=name,
+            uuid=guest.uid,
+            running=True,
+            writable=guest.writable,
+            persistent=guest.defined,
+            uid=guest.uid if guest.made_by_vcl else "",
+            cluster_uid=guest.cluster_uid,
+            node=guest.node,
+        )
+
+    async def take_over(self, definition: Definition, *, timeout: float) -> None:
+        await self._hypervisor.gate("take_over", timeout)
+        guest = self._living(definition.name)
+        if guest.uid != definition.uid:
+            raise NotOurs(f"the domain '{guest.name}' has the UUID {guest.uid}, not {definition.uid}")
+        said = json.loads(definition.document)
+        mark = {key: said[key] for key in ("cluster_uid", "node", "generation")}
+        self._hypervisor.put(replace(guest, made_by_vcl=True, defined=False, **mark), "Metadata")
+
+    async def give_back(self, name: str, *, uid: str, timeout: float) -> None:
+        await self._hypervisor.gate("give_back", timeout)
+        guest = self._living(name)
+        if guest.uid != uid:
+            raise NotOurs(f"the domain '{name}' has the UUID {guest.uid}, not {uid}: it is left alone")
+        theirs = replace(guest, made_by_vcl=False, defined=True, cluster_uid="", node="", generation=0)
+        self._hypervisor.put(theirs, "Metadata")
 
     def events(self) -> AsyncIterator[ControllerEvent]:
         return self._hypervisor.feed()

@@ -6,12 +6,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
-from reconciler.ports.controller import Console, Controller, Guest, Host, Isolator, ResourceController
+from reconciler.ports.controller import (
+    Adopter,
+    Console,
+    Controller,
+    Guest,
+    Host,
+    Isolator,
+    ResourceController,
+)
 from reconciler.ports.store import Store
 from reconciler.resources import keys
-from reconciler.resources.domains import ControllerEvent, Definition, Gone, Observed, StartRequest
+from reconciler.resources.domains import ControllerEvent, Definition, Gone, Observed, StartRequest, Stranger
 from reconciler.resources.kinds import Kind
 from reconciler.resources.transactions import KeyValue, Listing, Resolution, Txn, TxnResult, WatchResult
 
@@ -107,6 +116,21 @@ class KillLifecycle:
     async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
         what = f"{'pause' if paused else 'resume'} {name}"
         await self._do(what, lambda: self._inner.set_paused(name, paused, timeout=timeout))
+
+    async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
+        return await self._adopter().stranger(name, timeout=timeout)
+
+    async def take_over(self, definition: Definition, *, timeout: float) -> None:
+        call = partial(self._adopter().take_over, definition, timeout=timeout)
+        await self._do(f"take over {definition.name}", call)
+
+    async def give_back(self, name: str, *, uid: str, timeout: float) -> None:
+        call = partial(self._adopter().give_back, name, uid=uid, timeout=timeout)
+        await self._do(f"give back {name}", call)
+
+    def _adopter(self) -> Adopter:
+        assert isinstance(self._inner, Adopter)
+        return self._inner
 
     async def shutdown(self, name: str, *, timeout: float) -> None:
         await self._do(f"shutdown {name}", lambda: self._inner.shutdown(name, timeout=timeout))

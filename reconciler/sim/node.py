@@ -93,6 +93,7 @@ class SimNode:
             frozen=lambda: self.frozen,
             deadlines=self._deadlines,
         )
+        self.context = context
         self.agent = Agent(context)
         self.locks = DiskLocks(context)
         facts = NodeFacts(version="sim", address="127.0.0.1", cpus=4, memory=8 * 2**30)

@@ -10,7 +10,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator
 
-from reconciler.ports.controller import Console, Controller, Guest, Host, Isolator, ResourceController
+from reconciler.ports.controller import (
+    Adopter,
+    Console,
+    Controller,
+    Guest,
+    Host,
+    Isolator,
+    ResourceController,
+)
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
@@ -19,6 +27,7 @@ from reconciler.resources.domains import (
     GuestKey,
     Observed,
     StartRequest,
+    Stranger,
 )
 from reconciler.resources.images import RbdName
 from reconciler.sim.ceph import Blocklisted, SimCeph, SimClient
@@ -65,6 +74,27 @@ class _Lifecycle:
         await self._inner.set_paused(name, paused, timeout=timeout)
         if not paused:
             self.write(name)
+
+    async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
+        return await self._adopter().stranger(name, timeout=timeout)
+
+    async def take_over(self, definition: Definition, *, timeout: float) -> None:
+        await self._adopter().take_over(definition, timeout=timeout)
+
+    async def give_back(self, name: str, *, uid: str, timeout: float) -> None:
+        await self._adopter().give_back(name, uid=uid, timeout=timeout)
+
+    def _adopter(self) -> Adopter:
+        assert isinstance(self._inner, Adopter)
+        return self._inner
+
+    def by_hand(self, name: str, images: tuple[RbdName, ...]) -> SimClient:
+        """The client of a domain that somebody made by hand, which has opened these images."""
+        client = self._ceph.client(self._host)
+        for image in images:
+            client.open(image)
+        self.clients[name] = (client, images)
+        return client
 
     async def shutdown(self, name: str, *, timeout: float) -> None:
         await self._inner.shutdown(name, timeout=timeout)

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ports.controller import Controller, GuestPinger, Isolator, Resetter
+from reconciler.ports.controller import Adopter, Controller, GuestPinger, Isolator, Resetter
 from reconciler.resources.domains import (
     AttachedDisk,
     DomainPhase,
@@ -197,6 +197,43 @@ class ControllerContract:
         seen = await domains.seen("contract-foreign")
         assert (seen.uid, seen.cluster_uid, seen.node) == ("", "", "")
         assert seen in await controller.lifecycle.inventory(timeout=self.patience)
+
+    async def test_a_domain_made_by_hand_is_taken_over_and_given_back_as_it_runs(
+        self, controller: Controller, domains: Domains
+    ) -> None:
+        lifecycle, name = controller.lifecycle, "contract-foreign"
+        if not isinstance(lifecycle, Adopter):
+            return
+        uuid = await self.make_foreign(controller, name)
+        before, request = await domains.seen(name), replace(self.request(name), uid=uuid)
+        found = await lifecycle.stranger(name, timeout=self.patience)
+        assert found is not None
+        assert (found.uuid, found.running, found.uid, found.obstacle) == (uuid, True, "", "")
+        definition = await lifecycle.render(request, timeout=self.patience)
+        for _ in range(2):
+            await lifecycle.take_over(definition, timeout=self.patience)
+            seen = await domains.seen(name)
+            assert (seen.uid, seen.cluster_uid, seen.node) == (uuid, CLUSTER, NODE)
+            assert (seen.incarnation, seen.phase) == (before.incarnation, before.phase)
+        for _ in range(2):
+            await lifecycle.give_back(name, uid=uuid, timeout=self.patience)
+            assert await domains.seen(name) == before
+
+    async def test_a_domain_that_is_not_there_or_another_is_not_taken_over(
+        self, controller: Controller, domains: Domains
+    ) -> None:
+        lifecycle, name = controller.lifecycle, "contract-foreign"
+        if not isinstance(lifecycle, Adopter):
+            return
+        assert await lifecycle.stranger(name, timeout=self.patience) is None
+        definition = await lifecycle.render(self.request(name), timeout=self.patience)
+        with pytest.raises(NotFound):
+            await lifecycle.take_over(definition, timeout=self.patience)
+        await self.make_foreign(controller, name)
+        before = await domains.seen(name)
+        with pytest.raises(NotOurs):
+            await lifecycle.take_over(definition, timeout=self.patience)
+        assert await domains.seen(name) == before
 
     async def test_each_start_is_an_incarnation_of_its_own(self, domains: Domains) -> None:
         request = self.request()

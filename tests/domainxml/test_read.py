@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.domainxml.metadata import NAMESPACE, Ownership, ownership, render
+from reconciler.domainxml.metadata import NAMESPACE, Ownership, ownership, put
 from reconciler.domainxml.parse import DomainXmlInvalid
 from reconciler.domainxml.read import BootFacts, VncFacts, describe_xml
 
@@ -137,6 +138,13 @@ def test_sparse_or_senseless_xml_is_read_as_far_as_it_goes(text: str) -> None:
 def test_what_is_not_well_formed_is_one_clear_error() -> None:
     with pytest.raises(DomainXmlInvalid, match="line 1: not well-formed XML"):
         describe_xml("<domain><name>")
+
+
+def render(mark: Ownership) -> str:
+    """The mark as it is in a domain's metadata."""
+    root = ET.Element("domain")
+    put(root, mark)
+    return ET.tostring(root[0][0], encoding="unicode")
 
 
 class TestOwnership:

@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from reconciler.adapters.http_api import (
+    adoptions,
     console,
     daemon,
     disks,
@@ -87,6 +88,7 @@ def _manifests(services: ApiServices) -> list[web.RouteDef]:
         web.post(f"{ROOT}/manifests", within(limits.apply, manifests.apply)),
         _get(f"{ROOT}/manifests", within(limits.read, manifests.list_files)),
         _get(f"{ROOT}/manifests/{{path:.+}}", within(limits.read, manifests.read_file)),
+        web.post(f"{ROOT}/adopt", within(limits.apply, adoptions.adopt)),
         web.post(f"{ROOT}/confirm", within(limits.change, manifests.confirm)),
         web.post(f"{ROOT}/plan", within(limits.apply, plans.plan)),
         web.post(f"{ROOT}/capacity", within(limits.apply, plans.capacity)),

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
+from reconciler.loops.adoption import Adoptions
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.confirmations import Confirmations
 from reconciler.loops.disk_locks import DiskLocks
@@ -47,7 +48,7 @@ class ApiServices:
     of /apis/vcl/v1/placement, for which the controllers are asked. `members`: takes nodes out of the cluster;
     None where nobody is a member. `confirmations`: takes a person's word that a node is down; None where
     nobody is fenced. `logs`: None when this daemon keeps no log for readers. `plans`: what would happen;
-    None where nothing is placed.
+    None where nothing is placed. `adoptions`: makes existing domains VMs; None without controllers.
     """
 
     objects: Objects
@@ -65,6 +66,7 @@ class ApiServices:
     confirmations: Confirmations | None = None
     logs: ClusterLog | None = None
     disks: DiskLocks | None = None
+    adoptions: Adoptions | None = None
     plans: Plans | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import libvirt
 
-from reconciler.adapters.libvirt import endings, failures
+from reconciler.adapters.libvirt import adopting, endings, failures
 from reconciler.adapters.libvirt.details import (
     ISOLATED_KEY,
     ISOLATED_NAMESPACE,
@@ -39,6 +39,7 @@ from reconciler.resources.domains import (
     Gone,
     Observed,
     StartRequest,
+    Stranger,
 )
 from reconciler.resources.errors import (
     AlreadyExists,
@@ -153,15 +154,31 @@ class Lifecycle:
             what=f"destroy {name}",
         )
 
-    async def forget_persistent(self, name: str, *, uid: str, timeout: float) -> None:
-        """Clear autostart and remove the persistent definition; the running domain goes on as a transient
-        one (SAFETY rule 9, adopting). No-op when there is no definition. NotOurs for another UUID, NotFound
-        when there is no such domain."""
-        await self.link.run(
-            lambda connection, ticket: self._forget_persistent(connection, ticket, name, uid.lower()),
-            timeout=timeout,
-            what=f"remove the persistent definition of {name}",
+    async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
+        """See Adopter."""
+        return await self.link.run(
+            lambda connection, _: adopting.stranger(connection, name), timeout=timeout, what=f"look at {name}"
         )
+
+    async def take_over(self, definition: Definition, *, timeout: float) -> None:
+        """See Adopter."""
+        root = self.files.root
+        await self.link.run(
+            lambda connection, ticket: adopting.take_over(connection, ticket, definition, root),
+            timeout=timeout,
+            what=f"take over {definition.name}",
+        )
+        self.cache.forget(definition.uid.lower())
+
+    async def give_back(self, name: str, *, uid: str, timeout: float) -> None:
+        """See Adopter."""
+        root = self.files.root
+        await self.link.run(
+            lambda connection, ticket: adopting.give_back(connection, ticket, name, uid.lower(), root),
+            timeout=timeout,
+            what=f"give {name} back",
+        )
+        self.cache.forget(uid.lower())
 
     def events(self) -> AsyncIterator[ControllerEvent]:
         """See ResourceController. It hears what happens from the call on."""
@@ -351,21 +368,6 @@ class Lifecycle:
             gone = failures.is_missing(error) or error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
             if not gone:
                 raise
-
-    def _forget_persistent(self, connection: libvirt.virConnect, ticket: Ticket, name: str, uid: str) -> None:
-        domain = by_name(connection, name)
-        if domain is None:
-            raise NotFound(f"libvirt knows no domain called {name}")
-        if domain.UUIDString() != uid:
-            raise NotOurs(f"the domain called {name} has the UUID {domain.UUIDString()}, not {uid}")
-        if not domain.isPersistent():
-            return
-        ticket.step()
-        domain.setAutostart(0)
-        ticket.step()
-        keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        domain.undefineFlags(keep | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
-        self.cache.forget(uid)
 
 
 def _active(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reconciler.ports.controller import Controller
-from reconciler.resources.domains import AttachedDisk, ExitReason, Gone, Observed, StartRequest
+from reconciler.domainxml import metadata
+from reconciler.domainxml.parse import parse, serialize
+from reconciler.ports.controller import Adopter, Controller
+from reconciler.resources.domains import AttachedDisk, ExitReason, Gone, StartRequest
 from reconciler.resources.errors import AlreadyExists, NotFound
 from reconciler.resources.virtualmachine import CloudInit, DiskFormat
 from reconciler.testing.domains import Domains
@@ -133,24 +136,83 @@ async def test_the_console_is_live_and_for_one(
         await console.open("prints", timeout=10)
 
 
-async def test_a_definition_by_hand_loses_its_permanence_and_the_guest_goes_on(
-    controller: Controller, domains: Domains, vm: Callable[..., StartRequest], libvirtd: object
-) -> None:
+@contextlib.contextmanager
+def by_hand(libvirtd: Any, document: str) -> Iterator[Any]:
+    """A domain that an operator defined, with autostart, and started: without vcl's mark."""
     import libvirt
 
-    request = vm("adopted")
-    definition = await controller.lifecycle.render(request, timeout=20)
-    for element in ET.fromstring(definition.document).iter("log"):
-        Path(element.attrib["file"]).parent.mkdir(parents=True, exist_ok=True)
-    connection = libvirt.open(libvirtd.uri)  # type: ignore[attr-defined]
-    domain = connection.defineXML(definition.document)
+    root = parse(document).root
+    metadata.clear(root)
+    for log in root.iter("log"):
+        Path(log.attrib["file"]).parent.mkdir(parents=True, exist_ok=True)
+    connection = libvirt.open(libvirtd.uri)
+    domain = connection.defineXML(serialize(root))
     domain.create()
     domain.setAutostart(1)
-    domains.started["adopted"] = request.uid
-    before = await domains.seen("adopted")
-    assert (before.autostart, before.persistent) == (True, True)
-    await controller.lifecycle.forget_persistent("adopted", uid=request.uid, timeout=20)  # type: ignore[attr-defined]
-    after = await domains.seen("adopted")
+    yield domain
+    with contextlib.suppress(libvirt.libvirtError):
+        domain.destroy()
+    with contextlib.suppress(libvirt.libvirtError):
+        domain.undefine()
     connection.close()
-    assert isinstance(after, Observed)
-    assert after == replace(before, autostart=False, persistent=False)
+
+
+async def ticks(controller: Controller, name: str) -> int:
+    """The last tick that the guest has printed."""
+    assert controller.console is not None
+    printed = (await controller.console.tail(name, 1 << 20, timeout=5)).decode(errors="replace")
+    return max((int(found) for found in re.findall(r"tick (\d+)", printed)), default=0)
+
+
+async def test_a_domain_made_by_hand_is_taken_over_while_its_guest_counts_on(
+    controller: Controller, domains: Domains, vm: Callable[..., StartRequest], libvirtd: Any
+) -> None:
+    request, lifecycle = vm("adopted"), controller.lifecycle
+    assert isinstance(lifecycle, Adopter)
+    definition = await lifecycle.render(request, timeout=20)
+    with by_hand(libvirtd, definition.document) as domain:
+        await says(controller, "adopted", "tick 2")
+        before, count = await domains.seen("adopted"), await ticks(controller, "adopted")
+        assert (before.autostart, before.persistent, before.uid) == (True, True, "")
+        await lifecycle.take_over(definition, timeout=20)
+        after = await domains.seen("adopted")
+        assert (after.incarnation, after.clients) == (before.incarnation, before.clients)
+        assert (after.autostart, after.persistent) == (False, False)
+        assert (after.uid, after.node) == (request.uid, request.node)
+        assert metadata.ownership(domain.XMLDesc()) == metadata.ownership(definition.document)
+        await says(controller, "adopted", f"tick {count + 3}")
+
+        await lifecycle.give_back("adopted", uid=request.uid, timeout=20)
+        assert await domains.seen("adopted") == before
+        await says(controller, "adopted", f"tick {count + 5}")
+
+
+async def test_a_domain_that_is_off_loses_its_definition_and_can_have_it_back(
+    controller: Controller, vm: Callable[..., StartRequest], libvirtd: Any
+) -> None:
+    request, lifecycle = vm("resting"), controller.lifecycle
+    assert isinstance(lifecycle, Adopter)
+    definition = await lifecycle.render(request, timeout=20)
+    with by_hand(libvirtd, definition.document) as domain:
+        domain.destroy()
+        found = await lifecycle.stranger("resting", timeout=20)
+        assert found is not None
+        assert (found.running, found.persistent, found.obstacle) == (False, True, "")
+        await lifecycle.take_over(replace(definition, document=""), timeout=20)
+        assert await lifecycle.stranger("resting", timeout=20) is None
+        await lifecycle.give_back("resting", uid=request.uid, timeout=20)
+        assert (domain.isPersistent(), domain.autostart()) == (1, 1)
+
+
+async def test_snapshots_and_saved_memory_are_not_thrown_away(
+    controller: Controller, vm: Callable[..., StartRequest], libvirtd: Any
+) -> None:
+    lifecycle = controller.lifecycle
+    assert isinstance(lifecycle, Adopter)
+    definition = await lifecycle.render(vm("kept"), timeout=20)
+    with by_hand(libvirtd, definition.document) as domain:
+        domain.managedSave(0)
+        found = await lifecycle.stranger("kept", timeout=20)
+        domain.managedSaveRemove(0)
+        assert found is not None
+        assert "its memory is saved on the host" in found.obstacle

@@ -116,6 +116,7 @@ class Api:
     capacity: dict[str, Any] = field(default_factory=dict)
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def add(self, *items: dict[str, Any]) -> None:
         for item in items:
@@ -138,6 +139,7 @@ class Api:
                 web.get(f"{API}/manifests", self._list_files),
                 web.get(f"{API}/manifests/{{path:.+}}", self._read_file),
                 web.post(f"{API}/manifests", self._apply),
+                web.post(f"{API}/adopt", self._adopt),
                 web.post(f"{API}/confirm", self._confirm),
                 web.post(f"{API}/plan", self._plan),
                 web.post(f"{API}/capacity", self._capacity),
@@ -296,6 +298,14 @@ class Api:
             if not data["dryRun"] and error is None:
                 self.files[path] = content
         return web.json_response({"results": results, "problems": []})
+
+    async def _adopt(self, request: web.Request) -> web.Response:
+        (domain,) = (await request.json())["domains"]
+        name = next(line.split()[-1] for line in domain["content"].splitlines() if line.startswith("  name:"))
+        error = self.refused.get(name, "")
+        word = "failed" if error else "adopted" if domain["running"] else "created"
+        result = {"source": domain["name"], "name": name, "result": word, "path": "", "error": error}
+        return web.json_response({"results": [result]})
 
     async def _tail(self, request: web.Request) -> web.Response:
         if self.console_refuses:
