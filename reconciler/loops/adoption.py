@@ -18,7 +18,7 @@ from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_state import NodeContext
 from reconciler.loops.manifest_sync import ManifestSync
 from reconciler.loops.writer import conflicts
-from reconciler.planning.adopting import Adoption, Ownership, lost_to, records, runs_here
+from reconciler.planning.adopting import Adoption, Known, Ownership, lost_to, records, runs_here
 from reconciler.planning.manifest_apply import Places, Refusal, choose, index
 from reconciler.ports.controller import Adopter
 from reconciler.resources import keys
@@ -66,6 +66,7 @@ class Adoptions:
     async def _one(self, wanted: Wanted, dry_run: bool) -> AdoptResult:
         name, context = wanted.domain, self._context
         try:
+            self._checks.refuse_now()
             draft = self._checks.draft(wanted, self._sync.reader.parse(wanted.source, wanted.content))
             name = draft.names.vm
             found = await self._checks.find(draft)
@@ -95,12 +96,13 @@ class Adoptions:
             if running is not None:
                 running = await self._checks.still(draft, running)
             return await self._commit(draft, running)
-        except OutcomeUnknown:
+        except OutcomeUnknown as error:
             self._in_doubt.add(uid)
-            raise
-        except VclError:
-            if await self._never_recorded(draft):
-                await adopter.give_back(draft.names.domain, uid=uid, timeout=deadlines.act)
+            raise _undecided(error) from error
+        except VclError as error:
+            if not await self._never_recorded(draft):
+                raise _undecided(error) from error
+            await adopter.give_back(draft.names.domain, uid=uid, timeout=deadlines.act)
             raise
 
     async def _never_recorded(self, draft: Draft) -> bool:
@@ -125,6 +127,7 @@ class Adoptions:
             result = await context.writer.commit(
                 compares=adoption.compares,
                 puts=adoption.puts,
+                deletes=adoption.deletes,
                 guards=(keys.SCHEMA, keys.session(context.node)),
             )
         if lost := conflicts(result):
@@ -152,8 +155,10 @@ class Adoptions:
 
     async def _records(self, draft: Draft, record: SpecRecord, running: Running | None) -> Adoption:
         context, cache, name = self._context, self._context.views.cache, draft.names.vm
+        intent = cache.revision_of(keys.intent(Kind.VIRTUAL_MACHINE, name))
+        known = Known(intent=intent, epoch=cache.revision_of(keys.EPOCH))
         if running is None:
-            return records(record, draft.wanted.content, None, 0, context.node)
+            return records(record, draft.wanted.content, None, known, context.node)
         epoch = context.views.epoch()
         if epoch is None:
             raise ConflictError("no master was ever elected", cure="`vcl cluster status` says why")
@@ -167,8 +172,7 @@ class Adoptions:
         )
         former = cache.revision_of(keys.claim(name))
         owned = Ownership(binding=bound, claim=self._claim(draft, running), former=former)
-        epoch_at = cache.revision_of(keys.EPOCH)
-        adoption = records(record, draft.wanted.content, owned, epoch_at, context.node)
+        adoption = records(record, draft.wanted.content, owned, known, context.node)
         pin = Pin(uid=uid, machine=running.observed.machine, domain_uuid=uid, spec=record.spec)
         volumes = await self._disks.record_volumes(record, draft.vm)
         return replace(adoption, puts={**adoption.puts, keys.pin(name): dump(pin), **volumes})
@@ -188,3 +192,12 @@ class Adoptions:
             controller=draft.vm.controller,
             claimed=context.clock.wall(),
         )
+
+
+def _undecided(error: VclError) -> VclError:
+    """The error of an adoption that may yet turn out to have happened."""
+    return VclError(
+        f"{error.message}; it is not certain that nothing was recorded, so the domain stays as it is, without "
+        "its definition, of which the node keeps a copy",
+        cure="run vcl adopt again; `vcl get vms` shows whether it is a VM by now",
+    )

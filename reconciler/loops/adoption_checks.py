@@ -12,7 +12,8 @@ from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork, Look
 from reconciler.loops.agent_state import NodeContext
 from reconciler.planning.admission import admit
-from reconciler.planning.adopting import Names, Standing, compare_images, refuse_name
+from reconciler.planning.adopting import Names, Standing, compare_images, refuse_name, refuse_stopped
+from reconciler.planning.desired import desired
 from reconciler.planning.manifest_values import FileView, Moment
 from reconciler.ports.controller import Adopter, Controller
 from reconciler.resources import keys
@@ -22,7 +23,7 @@ from reconciler.resources.errors import ConflictError, ControllerError, ImageInU
 from reconciler.resources.fencing import canonical
 from reconciler.resources.images import is_network_client
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import Session, SpecRecord
+from reconciler.resources.records import Intent, Session, SpecRecord
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 
@@ -85,6 +86,16 @@ class AdoptionChecks:
         self.refuse_name(names)
         return Draft(wanted=wanted, file=file, record=record, vm=vm, names=names, controller=controller)
 
+    def refuse_now(self) -> None:
+        """Raises ConflictError while this node can or may write nothing."""
+        context = self._context
+        silent = "" if context.views.cache.healthy else "the store does not answer"
+        why = context.frozen() or context.held() or silent
+        if why:
+            raise ConflictError(f"node {context.node} adopts nothing now: {why}", cure="try again later")
+        if context.views.exists(keys.fence(context.node)):
+            raise ConflictError(f"node {context.node} is fenced", cure="wait for its return")
+
     def refuse_name(self, names: Names) -> None:
         """Raises VclError when the name or the UUID is another VM's."""
         views, kind = self._context.views, Kind.VIRTUAL_MACHINE
@@ -108,7 +119,9 @@ class AdoptionChecks:
 
     async def running(self, draft: Draft, found: Stranger) -> Running:
         """All that a start would look at. Raises VclError when the domain may not be taken over."""
-        self._refuse_now()
+        if not self._context.views.power_on():
+            raise ConflictError("the cluster's power is Off: what it takes over would be shut down")
+        refuse_stopped(desired(draft.record, draft.vm, Intent(), None, power_on=True))
         look = await self._disks.look(draft.record, draft.vm)
         if look.definition is None:
             raise InvalidInput(
@@ -139,16 +152,6 @@ class AdoptionChecks:
                 f"domain '{draft.names.domain}' has ended meanwhile", cure="run vcl adopt again"
             )
         return observed
-
-    def _refuse_now(self) -> None:
-        context = self._context
-        why = context.frozen() or context.held()
-        if why:
-            raise ConflictError(f"node {context.node} takes nothing over now: {why}")
-        if context.views.exists(keys.fence(context.node)):
-            raise ConflictError(f"node {context.node} is fenced", cure="wait for its return")
-        if not context.views.power_on():
-            raise ConflictError("the cluster's power is Off: what it takes over would be shut down")
 
     async def _own_clients(self, draft: Draft, look: Look, observed: Observed) -> tuple[str, ...]:
         """The domain's processes and network clients. Raises ImageInUse when others have an image open."""

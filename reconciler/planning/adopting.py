@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from reconciler.planning.desired import Desired, Wish
 from reconciler.resources import keys
 from reconciler.resources.domains import Stranger
 from reconciler.resources.errors import AlreadyExists, ConflictError, InvalidInput, NotFound, VclError
@@ -82,6 +83,15 @@ def runs_here(names: Names, found: Stranger | None, node: str, cluster_uid: str)
     return found.running
 
 
+def refuse_stopped(wanted: Desired) -> None:
+    """Raises InvalidInput when vcl would stop the guest as soon as it had taken it over."""
+    if wanted.wish is not Wish.RUN:
+        raise InvalidInput(
+            f"it runs, and vcl would shut it down at once: {wanted.reason}",
+            cure="say --run-strategy Always, or RerunOnFailure",
+        )
+
+
 def _refuse_marked(names: Names, found: Stranger, node: str, cluster_uid: str) -> None:
     """A mark of this very node is what an adoption leaves that was cut off; any other is somebody's."""
     if not found.uid or (found.cluster_uid, found.node, found.uid) == (cluster_uid, node, names.uuid):
@@ -130,30 +140,42 @@ class Adoption:
 
     compares: Mapping[str, int]
     puts: Mapping[str, bytes]
+    deletes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Revisions that the transaction compares, 0: no such key. `intent`: what was asked for an earlier VM of
+    the name, which goes; `epoch`: the master's."""
+
+    intent: int = 0
+    epoch: int = 0
 
 
 def records(
-    record: SpecRecord, content: bytes, ownership: Ownership | None, epoch: int, node: str
+    record: SpecRecord, content: bytes, ownership: Ownership | None, known: Known, node: str
 ) -> Adoption:
-    """The manifest and the spec, and binding and claims for what runs. `epoch`: the revision of its key."""
+    """The manifest and the spec, and binding and claims for what runs."""
     name = record.metadata.name
     file, spec = keys.manifest(record.source.path), keys.spec(Kind.VIRTUAL_MACHINE, name)
-    compares = {file: 0, spec: 0, keys.binding(name): 0}
+    asked = keys.intent(Kind.VIRTUAL_MACHINE, name)
+    compares = {file: 0, spec: 0, keys.binding(name): 0, asked: known.intent}
     puts = {file: content, spec: dump(record)}
+    deletes = (asked,) if known.intent else ()
     if ownership is None:
-        return Adoption(compares=compares, puts=puts)
+        return Adoption(compares=compares, puts=puts, deletes=deletes)
     claim = ownership.claim
     holder = dump(DiskClaim(node=node, vm=name, uid=claim.uid))
     disks = {keys.disk(identity): holder for identity in claim.disks}
     compares |= {
         keys.claim(name): ownership.former,
-        keys.EPOCH: epoch,
+        keys.EPOCH: known.epoch,
         keys.POWER_INTENT: 0,
         keys.fence(node): 0,
         **dict.fromkeys(disks, 0),
     }
     puts |= {keys.binding(name): dump(ownership.binding), keys.claim(name): dump(claim), **disks}
-    return Adoption(compares=compares, puts=puts)
+    return Adoption(compares=compares, puts=puts, deletes=deletes)
 
 
 def lost_to(lost: Iterable[str]) -> VclError:

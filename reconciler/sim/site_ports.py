@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from reconciler.ports.controller import Console, Controller, Guest, Host, ResourceController
+from reconciler.ports.controller import Adopter, Console, Guest, Host, ResourceController
 from reconciler.ports.fencer import Guard
 from reconciler.resources.domains import (
     ControllerEvent,
@@ -19,11 +19,13 @@ from reconciler.resources.domains import (
     GuestKey,
     Observed,
     StartRequest,
+    Stranger,
 )
 from reconciler.resources.errors import ControllerUnavailable, FenceFailed, PoolUnavailable, StartFailed
 from reconciler.resources.fencing import FenceOrder, Proof, client_host
 from reconciler.resources.images import RbdName
 from reconciler.resources.infrastructure import PoolType, RbdPool, StoragePoolSpec
+from reconciler.sim.controller import DummyController
 from reconciler.sim.fencer import SimCephFencer
 from reconciler.sim.rbd import SimRbd
 from reconciler.sim.site_ceph import POOL, SiteCeph
@@ -121,6 +123,19 @@ class _Lifecycle:
             self._site.started(self._host, definition.name, seen.incarnation, names)
         return seen
 
+    async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
+        return await self._adopter().stranger(name, timeout=timeout)
+
+    async def take_over(self, definition: Definition, *, timeout: float) -> None:
+        await self._adopter().take_over(definition, timeout=timeout)
+
+    async def give_back(self, name: str, *, uid: str, timeout: float) -> None:
+        await self._adopter().give_back(name, uid=uid, timeout=timeout)
+
+    def _adopter(self) -> Adopter:
+        assert isinstance(self._inner, Adopter)
+        return self._inner
+
     async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
         await self._inner.set_paused(name, paused, timeout=timeout)
 
@@ -138,13 +153,22 @@ class _Lifecycle:
 class SiteGuests:
     """A Controller whose guests are clients of the world's Ceph."""
 
-    def __init__(self, inner: Controller, site: SiteCeph, host: str) -> None:
+    def __init__(self, inner: DummyController, site: SiteCeph, host: str) -> None:
+        self._dummy, self._site, self._host = inner, site, host
         self.name = inner.name
         self.lifecycle: ResourceController = _Lifecycle(inner.lifecycle, site, host)
         self.guest: Guest | None = inner.guest
         self.console: Console | None = inner.console
         self.host: Host | None = inner.host
         self._inner = inner
+
+    def by_hand(self, name: str, uid: str, image: RbdName) -> None:
+        """Somebody starts a domain on this host that vcl knows nothing of."""
+        hypervisor = self._dummy.hypervisor
+        hypervisor.foreign(name, uid, writable=(image.path,))
+        guest = hypervisor.get(name)
+        assert guest is not None
+        self._site.started(self._host, name, guest.incarnation, (image,))
 
     async def keep_key(self, key: GuestKey, *, timeout: float) -> None:
         """See KeyKeeper: nothing here asks for it."""

@@ -184,6 +184,13 @@ class TestTakingOver:
         assert claim.uid == UUID
         assert first.address not in claim.clients
 
+    async def test_what_was_asked_for_an_earlier_vm_of_the_name_does_not_stop_it(self, world: World) -> None:
+        world.make_domain()
+        await world.node.intend("web", Intent(run="Stop"))
+        assert (await world.adopt()).result == "adopted"
+        await world.node.until(lambda: world.node.phase("web") == "Running")
+        assert world.node.views.intent("web") == Intent()
+
     async def test_a_dry_run_looks_and_changes_nothing(self, world: World) -> None:
         world.make_domain()
         assert (await world.adopt(dry_run=True)).result == "adopted"
@@ -252,6 +259,26 @@ class TestRefused:
         content = MANIFEST.replace(b"web-disk}", b"web-disk}, {name: vdb, pool: ceph, image: other}")
         assert "does not have open" in (await world.adopt(content=content)).error
         await self.still_by_hand(world)
+
+    @pytest.mark.parametrize("strategy", [b"Manual", b"Halted"])
+    async def test_a_guest_that_vcl_would_stop_at_once_is_not_taken_over(
+        self, world: World, strategy: bytes
+    ) -> None:
+        world.make_domain()
+        content = MANIFEST.replace(b"  cpu:", b"  runStrategy: " + strategy + b"\n  cpu:")
+        result = await world.adopt(content=content, running=False)
+        assert "would shut it down at once" in result.error
+        await self.still_by_hand(world)
+
+    async def test_a_node_that_is_frozen_or_fenced_adopts_nothing(self, world: World) -> None:
+        world.make_domain()
+        world.node.frozen = "the store is older than what was seen"
+        assert "older" in (await world.adopt()).error
+        world.node.frozen = ""
+        await world.node.put(keys.fence("r1"), b"{}")
+        await world.node.until(lambda: world.node.views.exists(keys.fence("r1")))
+        assert "is fenced" in (await world.adopt()).error
+        assert await world.defined()
 
     async def test_an_image_that_is_not_there_is_never_made(self, world: World) -> None:
         world.make_domain()
