@@ -197,7 +197,7 @@ class Adoptions:
 def _undecided(error: VclError) -> VclError:
     """The error of an adoption that may yet turn out to have happened."""
     return VclError(
-        f"{error.message}; it is not certain that nothing was recorded, so the domain stays as it is, without "
-        "its definition, of which the node keeps a copy",
+        f"{error.message}; it is not certain that nothing was recorded, so the domain stays as it is, "
+        "without its definition, of which the node keeps a copy",
         cure="run vcl adopt again; `vcl get vms` shows whether it is a VM by now",
     )

@@ -174,7 +174,7 @@ def test_a_guest_made_by_hand_counts_on_under_vcl(operator: Operator) -> None:
     assert operator.watchers("old") == []
     operator.clean_up()
     assert node.vcl("start", "old", "--wait").returncode == 0
-    node.until_printed("old", "vcl-guest: booted old", times=2)
+    node.until_printed("old", "vcl-guest: disk found", times=2)
     starts = [int(number) for number in re.findall(r"disk found (\d+)", node.console("old"))]
     assert starts[-1] >= count
     assert node.qemus("old") != [pid]
