@@ -51,7 +51,7 @@ def run(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask")] = False,
     output_format: Annotated[str, typer.Option("-o", "--output", help="One of name, yaml, json")] = "",
 ) -> int:
-    """Make virtual machines of libvirt domains that you have.
+    """Make VMs of libvirt domains that you have.
 
     What a manifest cannot say in fields stays in its 'domainXML'; disks are matched to
     StoragePools. A domain that runs on the node that you ask goes on running: its
