@@ -33,7 +33,7 @@ spec:
   memory: 128Mi
   terminationGracePeriodSeconds: 0
   boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: console=ttyS0 quiet vcl.name={name}}}
-  disks: [{{name: data, pool: ceph, size: 4Mi}}]
+  disks: [{{name: data, pool: ceph, size: 4Mi}}{more}]
 """
 NODE = """\
 apiVersion: vcl/v1
@@ -67,16 +67,16 @@ class Proofs(Watched):
 
     # The VMs.
 
-    def run(self, vm: str, home: str) -> None:
+    def run(self, vm: str, home: str, *, more: str = "") -> None:
         """Make it, and have it on `home`, counting."""
-        self.spread({vm: home})
+        self.spread({vm: home}, more=more)
 
-    def spread(self, homes: Mapping[str, str]) -> None:
+    def spread(self, homes: Mapping[str, str], *, more: str = "") -> None:
         """Make these VMs, and have each on its node, counting: until a VM is bound, the other nodes take
-        nothing new."""
+        nothing new. `more`: disks after the one that it counts on."""
         for vm, home in homes.items():
             self._close(*self.others(home))
-            text = MANIFEST.format(name=vm, kernel=self._guest.kernel, initrd=self._guest.initrd)
+            text = MANIFEST.format(name=vm, more=more, kernel=self._guest.kernel, initrd=self._guest.initrd)
             self.nodes[home].save(f"{vm}.yaml", text)
             self.until(lambda vm=vm, home=home: self._bound(vm, home), f"{vm} is bound to {home}")
         self._close()
