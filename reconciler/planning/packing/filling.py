@@ -233,7 +233,7 @@ def wishes(state: State, vms: Iterable[int], node: int) -> int:
 def _wish(state: State, index: int, node: int) -> int:
     group = state.problem.groups[index]
     domain = group.domain[node]
-    count = state.counts[index][domain] if domain != NOWHERE else 0
+    count = state.counts[index].get(domain, 0)
     match group.type:
         case ConstraintType.AFFINITY:
             return group.weight if count else 0

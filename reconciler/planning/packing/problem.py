@@ -21,13 +21,14 @@ UNKNOWN = "has not reported yet"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """A constraint between VMs: `domain` of each node (NOWHERE: it has none), of which there are `domains`;
-    `eligible` ones have a node that takes VMs. `weight` 0: Required."""
+    `eligible` ones, `able` in number, have a node that takes VMs. `weight` 0: Required."""
 
     name: str
     type: ConstraintType
     domain: tuple[int, ...]
     domains: int
     eligible: tuple[bool, ...]
+    able: int
     members: tuple[int, ...]
     max_skew: int = 1
     weight: int = 0
@@ -208,6 +209,7 @@ def _groups(
                 domain=domain,
                 domains=domains,
                 eligible=eligible[key, kinds],
+                able=sum(eligible[key, kinds]) if kinds else 0,
                 members=members,
                 max_skew=spec.max_skew,
                 weight=spec.weight if soft else 0,

@@ -122,12 +122,12 @@ def _breaking(state: State, group: Group, gone: set[int], may_move: MayMove, ind
 
 def _suspicious(state: State, group: Group, index: int) -> bool:
     """Whether the counts allow that the rule is broken: most groups are passed over by them."""
-    counts = state.counts[index]
+    counts = state.counts[index].values()
     match group.type:
         case ConstraintType.ANTI_AFFINITY:
             return max(counts, default=0) > 1
         case ConstraintType.AFFINITY:
-            return sum(map(bool, counts)) > 1 or state.placed[index] > sum(counts)
+            return len(counts) > 1 or state.placed[index] > sum(counts)
         case _:
             skew = max(counts, default=0) - state.least(index)
             return skew > group.max_skew or state.placed[index] > sum(counts)

@@ -1,7 +1,7 @@
 """A placement in the making: who is where, what is used, and how often each constraint counts a VM.
 
 Invariant: `add` and `remove` keep every count true, so that `fits` is asked in time that does not grow with
-the cluster (but for a Spread, with its domains).
+the cluster. Only domains that have a member are counted: most constraints are about a few VMs of many nodes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class State:
         self.free_cpu = list(problem.cpu)
         self.free_memory = list(problem.memory)
         self.on: list[set[int]] = [set() for _ in range(count)]
-        self.counts = [[0] * group.domains for group in problem.groups]
+        self.counts: list[dict[int, int]] = [{} for _ in problem.groups]
         self.placed = [0] * len(problem.groups)
         self.load = [0] * count
         self._leasts: list[int | None] = [None] * len(problem.groups)
@@ -94,7 +94,10 @@ class State:
             for index in mine:
                 domain = problem.groups[index].domain[node]
                 if domain != NOWHERE:
-                    self.counts[index][domain] += by
+                    counts = self.counts[index]
+                    counts[domain] = counts.get(domain, 0) + by
+                    if not counts[domain]:
+                        del counts[domain]
                     self._leasts[index] = None
                 self.placed[index] += by
 
@@ -128,11 +131,12 @@ class State:
         domain = group.domain[node]
         match group.type:
             case ConstraintType.ANTI_AFFINITY:
-                return domain == NOWHERE or not self.counts[index][domain]
+                return domain == NOWHERE or domain not in self.counts[index]
             case ConstraintType.AFFINITY:
-                return domain != NOWHERE and (not self.placed[index] or self.counts[index][domain] > 0)
+                return domain != NOWHERE and (not self.placed[index] or domain in self.counts[index])
             case ConstraintType.SPREAD:
-                return domain != NOWHERE and self.counts[index][domain] - self.least(index) < group.max_skew
+                count = self.counts[index].get(domain, 0)
+                return domain != NOWHERE and count - self.least(index) < group.max_skew
             case _:
                 return True
 
@@ -141,14 +145,14 @@ class State:
         least = self._leasts[index]
         if least is None:
             group = self.problem.groups[index]
-            able = (c for c, ok in zip(self.counts[index], group.eligible, strict=True) if ok)
-            least = self._leasts[index] = min(able, default=0)
+            able = [count for domain, count in self.counts[index].items() if group.eligible[domain]]
+            least = self._leasts[index] = min(able, default=0) if len(able) == group.able else 0
         return least
 
     def skewed(self, vm: int) -> int:
         """How many Required Spreads of the VM are uneven now: leaving a domain can make them so."""
         return sum(
-            max(self.counts[index], default=0) - self.least(index) > self.problem.groups[index].max_skew
+            max(self.counts[index].values(), default=0) - self.least(index) > self.problem.groups[index].max_skew
             for index in self.problem.groups_of[vm]
             if self.problem.groups[index].type is ConstraintType.SPREAD
         )
