@@ -42,7 +42,7 @@ def items_of(problem: Problem, vms: Sequence[int]) -> list[Item]:
         return vm
 
     for group in problem.groups:
-        if group.type is ConstraintType.AFFINITY and not group.weight and group.domains == len(problem.nodes):
+        if problem.on_one_node(group):
             mine = [vm for vm in group.members if vm in leader]
             for vm in mine[1:]:
                 one, other = sorted((find(mine[0]), find(vm)))
@@ -82,6 +82,7 @@ class Filler:
         problem = state.problem
         self._state = state
         self._pack = pack
+        self._shut = shut
         self._count = max(1, len(problem.nodes))
         self._nodes = [n for n, takes in enumerate(problem.open) if takes and n != shut]
         self._by_tie = sorted(range(len(problem.nodes)), key=problem.tie.__getitem__)
@@ -118,9 +119,28 @@ class Filler:
             soft = tuple(r for vm in item.vms for r in problem.rules_of[vm] if problem.rules[r].weight)
         if soft or any(problem.wishes_of[vm] for vm in item.vms):
             return self._best(item, kind, soft)
+        tied = self._tied(item)
+        if tied is not None:
+            return self._by_load(item, tied)
         if self._pack:
             return self._fullest(item)
         return next(iter(self._emptiest(item, kind, soft, 1)), NOWHERE)
+
+    def _tied(self, item: Item) -> tuple[int, ...] | None:
+        """The nodes of the domain in which those are that it must be with; None when there are none."""
+        state, problem = self._state, self._state.problem
+        for vm in item.vms:
+            for index in problem.groups_of[vm]:
+                group = problem.groups[index]
+                if group.type is ConstraintType.AFFINITY and state.placed[index]:
+                    return tuple(node for domain in state.counts[index] for node in group.inside[domain])
+        return None
+
+    def _by_load(self, item: Item, nodes: Iterable[int]) -> int:
+        """The best of these nodes that can take it."""
+        state, tie, sign = self._state, self._state.problem.tie, -1 if self._pack else 1
+        able = (n for n in nodes if n != self._shut and holds(state, item, n))
+        return min(able, key=lambda n: (sign * state.load[n], tie[n]), default=NOWHERE)
 
     def _put(self, item: Item, node: int) -> None:
         before = self._state.load[node]

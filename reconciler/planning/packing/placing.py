@@ -12,6 +12,7 @@ from heapq import heapify, heappop, heappush
 from reconciler.planning.packing.evicting import evict
 from reconciler.planning.packing.filling import Filler, Item, item_of, items_of
 from reconciler.planning.packing.problem import NOWHERE, unreachable
+from reconciler.planning.packing.refining import refine
 from reconciler.planning.packing.room import MayMove, Room
 from reconciler.planning.packing.state import State
 
@@ -27,7 +28,15 @@ def place(state: State, vms: Sequence[int], may_move: MayMove, looks: int) -> li
     and found no other place. `looks`: how much may be tried when not all fit at once."""
     problem = state.problem
     settled = {vm for vm, node in enumerate(state.at) if node != NOWHERE}
-    room = Room(state, may_move=may_move, free=lambda vm: vm not in settled, looks=looks)
+    won: set[int] = set()
+
+    def free(vm: int) -> bool:
+        return vm not in settled and vm not in won
+
+    def loose(vm: int) -> bool:
+        return free(vm) or (vm in settled and may_move(vm))
+
+    room = Room(state, may_move=may_move, free=free, looks=looks)
     waiting: dict[int, list[int]] = {}
     for vm in vms:
         waiting.setdefault(problem.vms[vm].priority, []).append(vm)
@@ -36,10 +45,11 @@ def place(state: State, vms: Sequence[int], may_move: MayMove, looks: int) -> li
     stopped: list[int] = []
     while ranks:
         priority = -heappop(ranks)
-        left = _rank(state, items_of(problem, waiting[priority]), room)
+        left = _rank(state, items_of(problem, waiting[priority]), room, loose)
         for vm in [vm for vm in left if problem.vms[vm].preemption]:
             victims = evict(state, vm)
             stopped += victims
+            won |= {vm} if victims else set()
             for victim in victims:
                 rank = problem.vms[victim].priority
                 if rank not in waiting:
@@ -49,7 +59,7 @@ def place(state: State, vms: Sequence[int], may_move: MayMove, looks: int) -> li
     return [vm for vm in stopped if state.at[vm] != problem.at[vm]]
 
 
-def _rank(state: State, items: list[Item], room: Room) -> list[int]:
+def _rank(state: State, items: list[Item], room: Room, loose: MayMove) -> list[int]:
     """Place VMs of one priority; those that are left."""
     mark = state.mark()
     left = Filler(state).fill(items)
@@ -58,6 +68,7 @@ def _rank(state: State, items: list[Item], room: Room) -> list[int]:
     elif left:
         state.undo(mark)
         left = _best_of(state, items, room)
+    left = refine(state, left, loose, room.looks)
     singles = [vm for item in sorted(left, key=_size) for vm in item.vms]
     if any(len(item.vms) > 1 for item in left):
         # Together they are too large for any node: as many as fit on one.

@@ -25,6 +25,7 @@ from reconciler.planning.packing.losses import losses
 from reconciler.planning.packing.ordering import Change, ordered
 from reconciler.planning.packing.placing import place
 from reconciler.planning.packing.problem import NOWHERE, Problem, build
+from reconciler.planning.packing.refining import restore
 from reconciler.planning.packing.repairing import bring_back, misplaced, repair, settle
 from reconciler.planning.packing.room import LOOKS, MayMove
 from reconciler.planning.packing.state import State
@@ -114,9 +115,11 @@ def solve(problem: Problem, policy: Policy) -> Plan:
             theirs = place(other, asked, may_move, policy.looks)
             if _waiting(other, asked, theirs) < _waiting(state, asked, stopped):
                 state, stopped = other, theirs
-    repair(state, must_move)
+    repair(state, must_move, policy.looks)
     if policy.repair:
         bring_back(state)
+        if not stopped:
+            restore(state, lambda vm: may_move(vm) or problem.at[vm] == NOWHERE, policy.looks)
     evicted = [vm for vm in stopped if state.at[vm] == NOWHERE]
     asked_or_moved = len(asked) + sum(a != b for a, b in zip(problem.at, state.at, strict=True))
     because = Because(asked_or_moved)

@@ -7,7 +7,7 @@ integers (CPU in thousandths), so that a node that is exactly full is not over-f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.planning.demands import NamedConstraint, NodeView, VmDemand
@@ -20,13 +20,13 @@ UNKNOWN = "has not reported yet"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """A constraint between VMs: `domain` of each node (NOWHERE: it has none), of which there are `domains`;
+    """A constraint between VMs: `domain` of each node (NOWHERE: it has none), the nodes `inside` each domain;
     `eligible` ones, `able` in number, have a node that takes VMs. `weight` 0: Required."""
 
     name: str
     type: ConstraintType
     domain: tuple[int, ...]
-    domains: int
+    inside: tuple[tuple[int, ...], ...]
     eligible: tuple[bool, ...]
     able: int
     members: tuple[int, ...]
@@ -68,6 +68,14 @@ class Problem:
     wishes_of: tuple[tuple[int, ...], ...]
     rules: tuple[NodeRule, ...] = ()
     rules_of: tuple[tuple[int, ...], ...] = field(default_factory=tuple)
+
+    def on_one_node(self, group: Group) -> bool:
+        """Whether all of the group must be on one node."""
+        return (
+            group.type is ConstraintType.AFFINITY
+            and not group.weight
+            and len(group.inside) == len(self.nodes)
+        )
 
 
 def build(
@@ -145,7 +153,7 @@ def _rules(
     constraints: Sequence[NamedConstraint], chosen: _Selection, nodes: Sequence[NodeView], count: int
 ) -> tuple[tuple[NodeRule, ...], tuple[tuple[int, ...], ...]]:
     rules: list[NodeRule] = []
-    of: list[list[int]] = [[] for _ in range(count)]
+    of: dict[int, list[int]] = defaultdict(list)
     for constraint in constraints:
         spec = constraint.spec
         if spec.type not in (ConstraintType.NODE_AFFINITY, ConstraintType.NODE_ANTI_AFFINITY):
@@ -156,7 +164,12 @@ def _rules(
             of[vm].append(len(rules))
         weight = spec.weight if spec.enforcement is Enforcement.PREFERRED else 0
         rules.append(NodeRule(name=constraint.name, allows=allows, wanted=wanted, weight=weight))
-    return tuple(rules), tuple(map(tuple, of))
+    return tuple(rules), _by_vm(of, count)
+
+
+def _by_vm(of: Mapping[int, Sequence[int]], count: int) -> tuple[tuple[int, ...], ...]:
+    """For each VM; most have none."""
+    return tuple(tuple(of[vm]) if vm in of else () for vm in range(count))
 
 
 class _Able:
@@ -182,11 +195,11 @@ class _Able:
 def _groups(
     constraints: Sequence[NamedConstraint], chosen: _Selection, nodes: Sequence[NodeView], able: _Able
 ) -> tuple[tuple[Group, ...], tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    topologies: dict[str, tuple[tuple[int, ...], int]] = {}
+    topologies: dict[str, tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]] = {}
     eligible: dict[tuple[str, frozenset[int]], tuple[bool, ...]] = {}
     groups: list[Group] = []
-    required: list[list[int]] = [[] for _ in range(able.count)]
-    preferred: list[list[int]] = [[] for _ in range(able.count)]
+    required: dict[int, list[int]] = defaultdict(list)
+    preferred: dict[int, list[int]] = defaultdict(list)
     for constraint in constraints:
         spec = constraint.spec
         members = chosen.of(spec.vms)
@@ -195,10 +208,10 @@ def _groups(
         key = spec.topology_key
         if key not in topologies:
             topologies[key] = _topology(key, nodes)
-        domain, domains = topologies[key]
+        domain, inside = topologies[key]
         kinds = able.kinds(members) if spec.type is ConstraintType.SPREAD else frozenset()
         if (key, kinds) not in eligible:
-            eligible[key, kinds] = _eligible(domain, domains, able.take(kinds))
+            eligible[key, kinds] = _eligible(domain, len(inside), able.take(kinds))
         soft = spec.enforcement is Enforcement.PREFERRED
         for vm in members:
             (preferred if soft else required)[vm].append(len(groups))
@@ -207,7 +220,7 @@ def _groups(
                 name=constraint.name,
                 type=spec.type,
                 domain=domain,
-                domains=domains,
+                inside=inside,
                 eligible=eligible[key, kinds],
                 able=sum(eligible[key, kinds]) if kinds else 0,
                 members=members,
@@ -215,17 +228,22 @@ def _groups(
                 weight=spec.weight if soft else 0,
             )
         )
-    return tuple(groups), tuple(map(tuple, required)), tuple(map(tuple, preferred))
+    return tuple(groups), _by_vm(required, able.count), _by_vm(preferred, able.count)
 
 
-def _topology(key: str, nodes: Sequence[NodeView]) -> tuple[tuple[int, ...], int]:
-    """The domain of each node, and how many there are."""
+def _topology(key: str, nodes: Sequence[NodeView]) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+    """The domain of each node, and the nodes of each domain."""
     known: dict[str, int] = {}
-    domain = []
-    for node in nodes:
+    domain: list[int] = []
+    inside: list[list[int]] = []
+    for index, node in enumerate(nodes):
         value = node.name if key == "node" else node.labels.get(key)
         domain.append(NOWHERE if value is None else known.setdefault(value, len(known)))
-    return tuple(domain), len(known)
+        if value is not None:
+            if domain[-1] == len(inside):
+                inside.append([])
+            inside[domain[-1]].append(index)
+    return tuple(domain), tuple(map(tuple, inside))
 
 
 def _eligible(domain: Sequence[int], domains: int, able: Sequence[bool]) -> tuple[bool, ...]:
@@ -258,9 +276,10 @@ def _kinds(
     reachable: list[bytes] = []
     for vm, mine in zip(vms, rules_of, strict=True):
         hard = tuple(rule for rule in mine if not rules[rule].weight)
-        wants = tuple(sorted(vm.node_selector.items())) if vm.node_selector else ()
-        failed = frozenset(vm.failed) if vm.failed else None
-        key = (wants, vm.tolerations, vm.controller, vm.homes, hard, failed)
+        key: object = vm.controller
+        if vm.node_selector or vm.tolerations or vm.homes or hard or vm.failed:
+            wants = tuple(sorted(vm.node_selector.items()))
+            key = (wants, vm.tolerations, vm.controller, vm.homes, hard, frozenset(vm.failed))
         number = known.setdefault(key, len(known))
         if number == len(reachable):
             reachable.append(_reach(vm, nodes, [rules[rule].allows for rule in hard]))

@@ -12,20 +12,27 @@ from collections.abc import Iterable, Sequence
 
 from reconciler.planning.packing.filling import Filler, Item, holds, items_of
 from reconciler.planning.packing.problem import NOWHERE, Group, Problem
-from reconciler.planning.packing.room import MayMove, Room
+from reconciler.planning.packing.refining import refine
+from reconciler.planning.packing.room import LOOKS, MayMove, Room
 from reconciler.planning.packing.state import State
 from reconciler.resources.placementconstraint import ConstraintType
 
 
-def repair(state: State, may_move: MayMove) -> None:
+def repair(state: State, may_move: MayMove, looks: int = LOOKS) -> None:
     """Remove the violations that can be removed, with few moves; what is nowhere stays so."""
-    stuck = settle(state, may_move)
+    stuck, at = settle(state, may_move), state.problem.at
     if stuck:
-        at = state.problem.at
-        room = Room(state, may_move=may_move, free=lambda vm: state.at[vm] != at[vm])
-        for item in stuck:
-            _make_room(state, item, room)
+        room = Room(state, may_move=may_move, free=lambda vm: state.at[vm] != at[vm], looks=looks)
+        stuck = [item for item in stuck if not _make_room(state, item, room)]
+        _refine(state, stuck, lambda vm: may_move(vm) or at[vm] == NOWHERE, room.looks)
     bring_back(state)
+
+
+def _refine(state: State, stuck: Sequence[Item], may_move: MayMove, looks: int) -> None:
+    """Try more for these, which stay where they are if that is of no use."""
+    sources = {vm: state.remove(vm) for item in stuck for vm in item.vms}
+    for item in refine(state, stuck, may_move, looks):
+        _put_back(state, item, [sources[vm] for vm in item.vms])
 
 
 def settle(state: State, may_move: MayMove) -> list[Item]:
@@ -47,11 +54,13 @@ def _move(state: State, item: Item, filler: Filler) -> bool:
     return False
 
 
-def _make_room(state: State, item: Item, room: Room) -> None:
+def _make_room(state: State, item: Item, room: Room) -> bool:
     """Where others can go for it: which may be where it is."""
     sources = _take(state, item)
-    if not room.make(item):
+    made = room.make(item)
+    if not made:
         _put_back(state, item, sources)
+    return made
 
 
 def _take(state: State, item: Item) -> list[int]:
@@ -155,7 +164,7 @@ def _scattered(by_domain: dict[int, list[int]], may_move: MayMove) -> set[int]:
 def _uneven(state: State, group: Group, by_domain: dict[int, list[int]], may_move: MayMove) -> set[int]:
     """Of the fullest domains the smallest VMs, until moving them to the emptiest would keep the skew."""
     counts = Counter({domain: len(some) for domain, some in by_domain.items()})
-    able = [domain for domain in range(group.domains) if group.eligible[domain]]
+    able = [domain for domain, eligible in enumerate(group.eligible) if eligible]
     found: set[int] = set()
     while counts and able:
         fullest = max(sorted(counts), key=lambda domain: counts[domain])

@@ -1,4 +1,5 @@
-"""Making room: what fits nowhere is put where one or two others can go elsewhere.
+"""Making room: what fits nowhere is put where one or two others can go elsewhere, or where those that it must
+be with can go with it.
 
 Invariant: whatever is tried and does not lead to a place is undone; a VM is only moved when `may_move` says
 so, and only to where it fits. Looking ends when the budget is used up, so that a full cluster costs no more
@@ -23,6 +24,8 @@ LOOKS = 500_000
 """Looks at a node, of all items together: about a second."""
 LARGE = 100_000
 """Of a problem of more nodes times VMs than this, no more looks than this."""
+WINDOW = 512
+"""Of more nodes that an item could be on, so many are looked at, each time the next ones."""
 EACH = 20_000
 """Looks at a node for one item, each time that more is tried."""
 
@@ -38,14 +41,16 @@ class Room:
         self._is_free = free
         self._paid = False
         size = len(state.problem.nodes) * (len(state.problem.vms) + 8)
-        self._looks = self._left = min(looks, 200 * size, LARGE if size > LARGE else looks)
+        self.looks = self._left = min(looks, 1000 * size, LARGE if size > LARGE else looks)
         self._budget = 0
         self._failed: set[tuple[int, int, int]] = set()
+        self._reaches: dict[frozenset[int], list[int]] = {}
+        self._next = 0
         self.thorough = looks >= LOOKS
 
     def refill(self, share: float) -> None:
         """Begin anew, with this share of the budget."""
-        self._left = int(self._looks * share)
+        self._left = int(self.looks * share)
         self._failed.clear()
 
     def make(self, item: Item) -> bool:
@@ -55,7 +60,8 @@ class Room:
         plain = len(item.vms) == 1 and not problem.groups_of[item.vms[0]]
         if (plain and key in self._failed) or not self._enough(item):
             return False
-        done = any(self._try(item, paid, depth) for paid, depth in _ORDER)
+        tries = [item, *self._with_companions(item)]
+        done = any(self._try(each, paid, depth) for paid, depth in _ORDER for each in tries)
         if done:
             self._failed.clear()
         elif plain:
@@ -68,13 +74,35 @@ class Room:
         return sum(was not in (NOWHERE, now) for was, now in zip(at, self._state.at, strict=True))
 
     def _try(self, item: Item, paid: bool, depth: int) -> bool:
-        if self._left <= 0:
+        state = self._state
+        placed = [vm for vm in item.vms if state.at[vm] != NOWHERE]
+        if self._left <= 0 or not (paid or all(map(self._is_free, placed))):
             return False
         self._paid = paid
         self._budget = share = min(EACH, self._left)
+        mark = state.mark()
+        for vm in placed:
+            state.remove(vm)
         done = self._place(item, depth, frozenset(item.vms))
+        if not done:
+            state.undo(mark)
         self._left -= share - max(0, self._budget)
         return done
+
+    def _with_companions(self, item: Item) -> list[Item]:
+        """It and all that have a place and must be on one node with it, as one; none if there are none, or if
+        one of them may not be moved."""
+        state, problem = self._state, self._state.problem
+        found, new = set(item.vms), list(item.vms)
+        while new:
+            groups = (problem.groups[index] for index in problem.groups_of[new.pop()])
+            near = {vm for group in groups if problem.on_one_node(group) for vm in group.members}
+            more = [vm for vm in sorted(near - found) if state.at[vm] != NOWHERE]
+            if not all(self._is_free(vm) or self._may_move(vm) for vm in more):
+                return []
+            found.update(more)
+            new += more
+        return [item_of(problem, sorted(found))] if len(found) > len(item.vms) else []
 
     def _enough(self, item: Item) -> bool:
         """Whether all free room together would do."""
@@ -99,12 +127,10 @@ class Room:
     def _promising(self, item: Item, depth: int) -> list[int]:
         """Nodes that it could be on, least short first."""
         state, problem = self._state, self._state.problem
-        reachable = problem.reachable[problem.kind[item.vms[0]]]
-        self._budget -= len(problem.nodes)
+        nodes = self._window(item)
+        self._budget -= len(nodes)
         ranked = []
-        for node, takes in enumerate(problem.open):
-            if not (takes and reachable[node]):
-                continue
+        for node in nodes:
             lack_cpu, lack_memory = item.cpu - state.free_cpu[node], item.memory - state.free_memory[node]
             if not depth and (lack_cpu > 0 or lack_memory > 0):
                 continue
@@ -115,6 +141,21 @@ class Room:
             ranked.append((max(cpu, memory), node))
         ranked.sort()
         return [node for _, node in (ranked[: NODES * depth] if depth else ranked)]
+
+    def _window(self, item: Item) -> list[int]:
+        """The nodes that are looked at for it."""
+        problem = self._state.problem
+        kinds = frozenset(problem.kind[vm] for vm in item.vms)
+        if kinds not in self._reaches:
+            reached = [problem.reachable[kind] for kind in sorted(kinds)]
+            able = (n for n, takes in enumerate(problem.open) if takes and all(each[n] for each in reached))
+            self._reaches[kinds] = list(able)
+        nodes = self._reaches[kinds]
+        if len(nodes) <= WINDOW:
+            return nodes
+        start = self._next % len(nodes)
+        self._next += WINDOW
+        return [*nodes[start : start + WINDOW], *nodes[: max(0, start + WINDOW - len(nodes))]]
 
     def _clear(self, item: Item, node: int, depth: int, moving: frozenset[int]) -> bool:
         """Move VMs off the node, one after the other, until the item fits there; whether all have a place."""

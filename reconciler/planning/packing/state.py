@@ -151,8 +151,9 @@ class State:
 
     def skewed(self, vm: int) -> int:
         """How many Required Spreads of the VM are uneven now: leaving a domain can make them so."""
+        groups = self.problem.groups
         return sum(
-            max(self.counts[index].values(), default=0) - self.least(index) > self.problem.groups[index].max_skew
+            max(self.counts[index].values(), default=0) - self.least(index) > groups[index].max_skew
             for index in self.problem.groups_of[vm]
-            if self.problem.groups[index].type is ConstraintType.SPREAD
+            if groups[index].type is ConstraintType.SPREAD
         )

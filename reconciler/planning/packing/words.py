@@ -121,7 +121,7 @@ def _others(state: State, group: Group, domain: int) -> list[str]:
     ]
 
 
-MANY = 200_000
+MANY = 20_000
 """Beyond so many VMs times nodes, it is not counted how many nodes would take a VM."""
 
 
