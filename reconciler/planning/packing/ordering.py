@@ -53,7 +53,7 @@ def _to(
     """Move them when they fit where they go; whether they did."""
     mark, sources = state.mark(), [state.at[vm] for vm in vms]
     reasons: list[str] = []
-    skewed = [state.skewed(vm) for vm in vms]
+    skewed = [state.skewed(vm) for vm in vms] if sources[0] != NOWHERE else []
     for vm, source in zip(vms, sources, strict=True):
         if source != NOWHERE:
             state.remove(vm)
@@ -63,7 +63,7 @@ def _to(
             return False
         reasons.append(because(state, vm, target))
         state.add(vm, target)
-    if sources[0] != NOWHERE and any(state.skewed(vm) > was for vm, was in zip(vms, skewed, strict=True)):
+    if skewed and any(state.skewed(vm) > was for vm, was in zip(vms, skewed, strict=True)):
         state.undo(mark)
         return False
     turn = found[-1].turn + 1 if found else 0

@@ -7,7 +7,7 @@ integers (CPU in thousandths), so that a node that is exactly full is not over-f
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.planning.demands import NamedConstraint, NodeView, VmDemand
@@ -306,15 +306,19 @@ def _reach(vm: VmDemand, nodes: Sequence[NodeView], allows: Sequence[Sequence[bo
 
 def unreachable(vm: VmDemand, node: NodeView) -> str:
     """Why this VM can never be on this node, whatever else is there; empty when it can."""
+    return next(obstacles(vm, node), "")
+
+
+def obstacles(vm: VmDemand, node: NodeView) -> Iterator[str]:
+    """All that keeps it from there, whatever else is there."""
     if node.controllers and vm.controller not in node.controllers:
-        return f"has no controller '{vm.controller}' (has {', '.join(sorted(node.controllers))})"
+        yield f"has no controller '{vm.controller}' (has {', '.join(sorted(node.controllers))})"
     away = [home for home in vm.homes if home != node.name]
     if away:
-        return f"a disk image is on {' and '.join(away)} only"
+        yield f"a disk image is on {' and '.join(away)} only"
     for key, value in sorted(vm.node_selector.items()):
         if node.labels.get(key) != value:
-            return f"nodeSelector wants label {key}={value}"
+            yield f"nodeSelector wants label {key}={value}"
     for taint in node.taints:
         if not any(t.key == taint.key and t.value in (None, taint.value) for t in vm.tolerations):
-            return f"taint {taint.key} is not tolerated"
-    return ""
+            yield f"taint {taint.key} is not tolerated"

@@ -83,10 +83,10 @@ class _Shuffle:
         spread = (g for g in problem.groups if g.type is ConstraintType.SPREAD and not g.weight)
         self._spread = {vm for group in spread for vm in group.members}
         self._reaches: dict[tuple[int, ...], list[int]] = {}
-        self._priority = min((unit.priority for unit in left), default=0)
-        waiting = range(len(placed), len(self._units))
-        self._hopeless = {unit for unit in waiting if not self._could(unit)}
-        self._pool = set(waiting) - self._hopeless
+        self._asked = set(range(len(placed), len(self._units)))
+        self._swaps = {u.priority for u in left if problem.at[u.vms[0]] == NOWHERE}
+        self._hopeless = {unit for unit in self._asked if not self._could(unit)}
+        self._pool = self._asked - self._hopeless
 
     def _wishes(self, vm: int) -> bool:
         problem = self._problem
@@ -148,7 +148,9 @@ class _Shuffle:
         return max(_largest_to(by_cpu, lack_cpu), _largest_to(by_memory, lack_memory))
 
     def _may_wait(self, unit: int) -> bool:
-        return self._home[unit] == NOWHERE and self._units[unit].priority == self._priority
+        """Whether it may be left instead of another one."""
+        new = self._home[unit] == NOWHERE and self._units[unit].priority in self._swaps
+        return new or unit in self._asked
 
     def _place_turn(self, wanted: int) -> None:
         state, draw, mark = self._state, self._draw, self._state.mark()
@@ -165,11 +167,11 @@ class _Shuffle:
         if draw(2):
             order.remove(wanted)
             order.insert(0, wanted)
-        waits = []
+        waits, home = [], draw(4) > 0
         for unit in order:
-            if self._put(unit, nodes):
+            if self._put(unit, nodes, home):
                 continue
-            if unit not in some and not self._may_wait(unit):
+            if not self._may_wait(unit):
                 state.undo(mark)
                 return
             waits.append(unit)
@@ -219,7 +221,7 @@ class _Shuffle:
         order = self._order(out)
         if how:  # it comes home first; then, perhaps, the others that are at home here
             order.sort(key=lambda unit: (unit != stray, how == 1 and self._home[unit] not in nodes))
-        fine = all(self._put(unit, nodes) for unit in order)
+        fine = all(self._put(unit, nodes, True) for unit in order)
         if not fine or sum(map(self._moved, out)) > before or self._uneven(out) > uneven:
             state.undo(mark)
 
@@ -260,9 +262,9 @@ class _Shuffle:
             for vm in self._units[unit].vms:
                 self._state.remove(vm)
 
-    def _put(self, unit: int, nodes: Sequence[int]) -> bool:
-        """At home if that is among them, else where its wishes are kept best, and of those where what is left
-        of the free room is of most use; now and then not there."""
+    def _put(self, unit: int, nodes: Sequence[int], home: bool) -> bool:
+        """At `home` if that is among them, else where its wishes are kept best, and of those where what is
+        left of the free room is of most use; now and then not there."""
         state, item = self._state, self._units[unit]
         best: tuple[int, int] | None = None
         where = NOWHERE
@@ -272,7 +274,7 @@ class _Shuffle:
                 continue
             if not holds(state, item, node):
                 continue
-            if node == self._home[unit]:
+            if home and node == self._home[unit]:
                 where = node
                 break
             wish = wishes(state, item.vms, node) if self._wishing[unit] else 0

@@ -5,10 +5,10 @@ Invariant: a node is said to be impossible exactly when `State.fits` says so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from reconciler.planning.packing.problem import MILLI, NOWHERE, Group, unreachable
+from reconciler.planning.packing.problem import MILLI, NOWHERE, Group, obstacles
 from reconciler.planning.packing.state import State
 from reconciler.resources.placementconstraint import ConstraintType
 from reconciler.resources.quantity import human_bytes
@@ -19,7 +19,8 @@ FEW = 12
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Why:
-    """Why a node does not take a VM. `alike`: what it is about; `lack`: of this, the least is the nearest."""
+    """All that keeps a node from taking a VM. `alike`: what the first of it is about; `lack`: of those alike,
+    the least is the nearest."""
 
     words: str
     alike: str
@@ -37,21 +38,22 @@ def refusals(state: State, vm: int) -> dict[str, Why]:
 
 
 def refusal(state: State, vm: int, node: int) -> Why | None:
-    """Why it may not be put there; None when it may."""
+    """Why it may not be put there, what is hardest to change first: what the node and the VM are, rules about
+    nodes, other VMs, room, failures of the past. None when it may."""
     problem = state.problem
     demand, host = problem.vms[vm], problem.nodes[node]
-    plain = host.refuses or unreachable(demand, host) or _rule(state, vm, node)
-    if plain:
-        return Why(words=plain, alike=plain)
-    if short := _short(state, vm, node):
-        return short
-    for index in problem.groups_of[vm]:
-        if not state.allows(index, node):
-            return Why(words=_conflict(state, index, node), alike=problem.groups[index].name)
+    plain = [*([host.refuses] if host.refuses else ()), *obstacles(demand, host), *_rules(state, vm, node)]
+    found = [(words, words) for words in plain]
+    if problem.cpu[node] or problem.memory[node]:  # else nothing is known of it
+        against = (index for index in problem.groups_of[vm] if not state.allows(index, node))
+        found += [(_conflict(state, index, node), problem.groups[index].name) for index in against]
+        found += _short(state, vm, node)
     if host.name in demand.failed:
-        words = demand.failed[host.name].why
-        return Why(words=words, alike=words)
-    return None
+        found.append((demand.failed[host.name].why, demand.failed[host.name].why))
+    if not found:
+        return None
+    lack = len(found) - 1 + _lack(state, vm, node)
+    return Why(words=", ".join(words for words, _ in found), alike=found[0][1], lack=lack)
 
 
 def told(why: Mapping[str, Why]) -> str:
@@ -71,28 +73,30 @@ def told(why: Mapping[str, Why]) -> str:
     return "; ".join(parts)
 
 
-def _rule(state: State, vm: int, node: int) -> str:
+def _rules(state: State, vm: int, node: int) -> Iterator[str]:
     problem = state.problem
     for index in problem.rules_of[vm]:
         rule = problem.rules[index]
         if not rule.weight and not rule.allows[node]:
-            return f"{'not among its nodes' if rule.wanted else 'among the nodes to avoid'} ({rule.name})"
-    return ""
+            yield f"{'not among its nodes' if rule.wanted else 'among the nodes to avoid'} ({rule.name})"
 
 
-def _short(state: State, vm: int, node: int) -> Why | None:
+def _short(state: State, vm: int, node: int) -> list[tuple[str, str]]:
     memory, cpu = state.problem.needs_memory[vm], state.problem.needs_cpu[vm]
     free, free_cpu = max(0, state.free_memory[node]), max(0, state.free_cpu[node])
-    words, about, lack = [], [], 0.0
+    found = []
     if memory > state.free_memory[node]:
-        words.append(f"memory {human_bytes(memory - free)} short ({human_bytes(free)} free)")
-        about.append("memory")
-        lack += (memory - free) / max(1, memory)
+        found.append((f"memory {human_bytes(memory - free)} short ({human_bytes(free)} free)", "memory"))
     if cpu > state.free_cpu[node]:
-        words.append(f"{(cpu - free_cpu) / MILLI:g} vCPU short ({free_cpu / MILLI:g} free)")
-        about.append("vCPU")
-        lack += (cpu - free_cpu) / max(1, cpu)
-    return Why(words=", ".join(words), alike=" ".join(about), lack=lack) if words else None
+        found.append((f"{(cpu - free_cpu) / MILLI:g} vCPU short ({free_cpu / MILLI:g} free)", "vCPU"))
+    return found
+
+
+def _lack(state: State, vm: int, node: int) -> float:
+    """Of what it needs, the parts that the node has not, as a number below 1."""
+    memory, cpu = state.problem.needs_memory[vm], state.problem.needs_cpu[vm]
+    lack_memory = max(0, memory - max(0, state.free_memory[node])) / max(1, memory)
+    return (lack_memory + max(0, cpu - max(0, state.free_cpu[node])) / max(1, cpu)) / 2.01
 
 
 def _conflict(state: State, index: int, node: int) -> str:

@@ -16,6 +16,7 @@ from reconciler.planning.packing.plans import (
     told,
 )
 from reconciler.resources.codec import decode
+from reconciler.resources.infrastructure import Taint
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
 
 GIB = 2**30
@@ -41,13 +42,32 @@ def test_vms_are_spread_over_the_nodes() -> None:
 
 
 def test_who_gets_no_place_is_told_why_by_node() -> None:
-    big = [vm(f"big{n}", f"r{n}", memory=13 * GIB) for n in (1,)]
+    big = vm("big1", "r1", memory=13 * GIB, labels={})
     nodes = [R1, R2, replace(R3, refuses="in maintenance")]
     web2 = vm("web2", "r2")
-    found = plan(nodes, [*big, web2, vm("web1")], [rule("AntiAffinity")], Policy(repair=False))
+    found = plan(nodes, [big, web2, vm("web1")], [rule("AntiAffinity")], Policy(repair=False))
     assert told(found.refused["web1"]) == (
         "r1: memory 1Gi short (3Gi free); r2: apart from web2 (web-antiaffinity); r3: in maintenance"
     )
+
+
+def test_all_that_keeps_a_node_from_taking_a_vm_is_told_what_is_hardest_to_change_first() -> None:
+    full = vm("full", "r1", cpu=7, memory=13 * GIB)
+    nodes = [replace(R1, refuses="in maintenance", taints=(Taint(key="gpu"),))]
+    avoid = rule("NodeAntiAffinity", nodes={"names": ["r1"]})
+    found = plan(nodes, [full, vm("web1")], [rule("AntiAffinity"), avoid], Policy(repair=False))
+    assert told(found.refused["web1"]) == (
+        "r1: in maintenance, taint gpu is not tolerated, among the nodes to avoid (web-nodeantiaffinity), "
+        "apart from full (web-antiaffinity), memory 1Gi short (3Gi free), 1 vCPU short (1 free)"
+    )
+
+
+def test_of_nodes_that_refuse_alike_the_one_with_fewest_other_reasons_is_named() -> None:
+    taint = (Taint(key="gpu"),)
+    nodes = [replace(R1, name=f"n{number:02}", memory=GIB, taints=taint) for number in range(30)]
+    nodes[7] = replace(nodes[7], memory=8 * GIB)
+    refused = plan(nodes, [vm("a")], []).refused["a"]
+    assert told(refused) == "n07 and 29 more: taint gpu is not tolerated"
 
 
 def test_many_nodes_that_refuse_alike_are_told_together() -> None:
@@ -101,6 +121,30 @@ def test_room_is_made_by_moving_one_that_fits_elsewhere() -> None:
         [*nodes[:2], replace(nodes[2], memory=16 * GIB)], [*vms, vm("e", "r3", memory=2 * GIB)], []
     )
     assert [(s.kind, s.vm) for s in roomier.steps] == [(Kind.MOVE, "e"), (Kind.PLACE, "big")]
+
+
+def test_as_many_are_moved_as_a_drain_of_a_full_cluster_needs() -> None:
+    """Each fits only where the next one is: five others have to move, the last one first."""
+    nodes = [NodeView(name=f"r{n}", cpu=100, memory=(13 - n) * GIB) for n in range(7)]
+    nodes[0] = replace(nodes[0], leaving=True, refuses="is drained")
+    chain = [vm(f"v{n}", f"r{n}", cpu=1, memory=(12 - n) * GIB) for n in range(6)]
+    found = plan(nodes, chain, [])
+    assert found.where == {f"v{n}": f"r{n + 1}" for n in range(6)}
+    assert [step.vm for step in found.steps] == ["v5", "v4", "v3", "v2", "v1", "v0"]
+
+
+def test_a_vm_takes_along_those_that_it_must_be_with() -> None:
+    """The first is placed by its priority where the second, which needs rack k0, could not follow."""
+    vms = [vm("first", priority=5), vm("second", node_selector={"rack": "k0"})]
+    found = plan(NODES, vms, [rule("Affinity")], Policy(repair=False))
+    assert found.where == {"first": "r2", "second": "r2"}
+
+
+def test_who_was_moved_to_make_room_and_need_not_be_stays() -> None:
+    vms = [vm("a", "r1", memory=6 * GIB), vm("b", "r2", memory=6 * GIB), vm("c", "r3", memory=6 * GIB)]
+    found = plan(NODES, [*vms, vm("d", memory=10 * GIB), vm("e", memory=10 * GIB)], [])
+    assert found.refused == {}
+    assert all(step.kind is Kind.PLACE for step in found.steps)
 
 
 def test_a_vm_on_a_node_of_which_nothing_is_known_is_left_alone() -> None:
