@@ -21,6 +21,7 @@ def node_body(sheet: Sheet, facts: Facts) -> None:
     sheet.field("Address", status.get("address") or spec.get("address"))
     sheet.field("Rank", status.get("rank", spec.get("rank", 0)))
     sheet.optional("Taints", "\n".join(_taint(taint) for taint in spec.get("taints") or []))
+    _drain(sheet, part(status, "drain"), facts)
     _liveness(sheet, part(status, "liveness"), facts)
     _fencing(sheet, part(status, "fencing"), facts)
     sheet.section("System")
@@ -64,6 +65,20 @@ def _liveness(sheet: Sheet, seen: Mapping[str, Any], facts: Facts) -> None:
     if not seen.get("here"):
         sheet.field("Last heartbeat (mesh)", _ago(seen.get("heartbeatAge")))
         sheet.field("Last lease (store)", _ago(seen.get("leaseAge")))
+    sheet.end()
+
+
+def _drain(sheet: Sheet, drain: Mapping[str, Any], facts: Facts) -> None:
+    """How the last drain goes, or went."""
+    if not drain:
+        return
+    sheet.section("Drain")
+    sheet.field("Status", drain.get("phase"))
+    sheet.optional("Began", moment(drain.get("started"), facts.at))
+    sheet.optional("Ended", moment(drain.get("finished"), facts.at))
+    sheet.optional("Went away", ", ".join(drain.get("away") or ()))
+    waiting = [(each.get("vm"), each.get("reason")) for each in drain.get("waiting") or ()]
+    sheet.table("Still to go" if drain.get("phase") == "Draining" else "Not back yet", ("VM", "Why"), waiting)
     sheet.end()
 
 

@@ -32,7 +32,7 @@ from reconciler.loops.workqueue import WorkQueue
 from reconciler.planning.backoff import delay
 from reconciler.planning.desired import Wish, desired, purges
 from reconciler.planning.hangs import interrupted
-from reconciler.planning.lifecycle import Decision, Step, VmView, decide
+from reconciler.planning.lifecycle import Decision, Step, VmView, decide, leaves
 from reconciler.ports.controller import Controller
 from reconciler.resources import keys
 from reconciler.resources.domains import Gone, Observed
@@ -274,7 +274,8 @@ class Agent:
             note_failure(self._context, job.name, job.state, error)
         if decision.step is Step.RELEASE and before is not None and before.phase is ClaimPhase.RUNNING:
             gone = job.view.observed
-            wanted = job.view.desired is not None and job.view.desired.wish is Wish.RUN
+            wish = job.view.desired.wish if job.view.desired is not None else None
+            wanted = wish is Wish.RUN and not leaves(job.view)
             if before.boot_id != self._context.boot_id:
                 note_reboot(job.name, job.state, wanted)
             else:

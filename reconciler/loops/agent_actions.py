@@ -18,7 +18,7 @@ from reconciler.loops.agent_return import GuestClocks, still_ours
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.writer import conflicts
-from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, never_ran
+from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, leaves, never_ran
 from reconciler.ports.controller import Resetter, ResourceController
 from reconciler.resources import keys
 from reconciler.resources.domains import DomainPhase, Gone, Observed, PauseReason
@@ -437,15 +437,17 @@ class Actions:
         assert isinstance(gone, Gone)
         ran = claim.phase is ClaimPhase.RUNNING
         exit = str(gone.exit) if ran else claim.exit
+        # A run that goes on elsewhere is not over: as it ends here it says nothing about the next one.
+        over = ran and not leaves(job.view)
         # A local process is proven gone with its domain; a network client may linger (SAFETY rule 8).
         lingering = {c for c in (*claim.former_clients, *claim.clients) if is_network_client(c)}
         emptied = Claim(
             uid=claim.uid,
             former_clients=tuple(sorted(lingering)),
             generation=claim.generation,
-            start=claim.start if ran else None,
+            start=claim.start if over else None,
             restart=claim.restart,
-            exit=exit,
+            exit=exit if over or not ran else None,
             purged=claim.purged,
         )
         await self._commit_claim(job, emptied, deletes=tuple(keys.disk(identity) for identity in claim.disks))

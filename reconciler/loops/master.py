@@ -11,11 +11,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from reconciler.loops.agent_state import RecordEvent
 from reconciler.loops.placement_input import read_nodes, read_vm
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
+from reconciler.planning.drains import drain_status
+from reconciler.planning.eviction import Guest, Way
 from reconciler.planning.master import (
     Bind,
     Finalise,
@@ -24,6 +27,7 @@ from reconciler.planning.master import (
     Stay,
     Unbind,
     VmRecords,
+    guests_of,
     plan_master,
 )
 from reconciler.planning.placement import NamedConstraint, NodeView
@@ -37,6 +41,7 @@ from reconciler.resources.status import (
     ConditionStatus,
     ConditionType,
     MasterStatus,
+    NodeMasterStatus,
     merge_conditions,
 )
 
@@ -156,7 +161,35 @@ class Master:
         for start in range(0, len(plan.not_placed), _BATCH):
             await self._tell(plan.not_placed[start : start + _BATCH])
         await self._tell_stays(plan.stays)
+        await self._evict(plan, [node.name for node in nodes])
         return plan
+
+    async def _evict(self, plan: MasterPlan, nodes: list[str]) -> None:
+        """Begin the moves, and record how far each drain is. What is to be migrated waits."""
+        moves = [move for move in plan.evictions.moves if move.way is Way.RESTART]
+        binds = (Bind(vm=move.vm, node=move.target, reason=move.reason) for move in moves)
+        await self._bind(tuple(binds))
+        views, now = self._context.views, self._context.clock.wall()
+        guests: list[Guest] | None = None
+        for name in nodes:
+            key, asked = keys.master_status(Kind.NODE, name), views.node_in_force(name)
+            before = views.record(key, NodeMasterStatus)
+            if not asked.drain and (before is None or (before.finished and not before.away)):
+                continue
+            guests = guests_of(list(self._records.values())) if guests is None else guests
+            after = drain_status(name, before, asked, guests, plan.evictions, now)
+            if after is not None and after != before and await self._write({}, {key: dump(after)}):
+                self._tell_drain(name, before, after)
+
+    def _tell_drain(self, name: str, before: NodeMasterStatus | None, after: NodeMasterStatus) -> None:
+        event = partial(self._context.event, EventType.NORMAL, Kind.NODE, name)
+        if before is None or before.started != after.started:
+            log.info("node %s: its VMs are moved away", name)
+            event("Draining", "its VMs are moved away")
+        if after.finished and (before is None or before.finished != after.finished):
+            words = "the drain was cancelled; VMs that are left stay" if after.cancelled else "no VM is left"
+            log.info("node %s: %s", name, words)
+            event("DrainCancelled" if after.cancelled else "Drained", words)
 
     async def _plan(self, vms: list[VmRecords], nodes: list[NodeView]) -> MasterPlan:
         constraints = self._constraints()

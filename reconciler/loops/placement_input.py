@@ -4,11 +4,13 @@ how the VMs are placed."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
 from reconciler.planning.disks import pool_of
+from reconciler.planning.eviction import NO_MIGRATION
 from reconciler.planning.failures import in_words
 from reconciler.planning.master import VmRecords
 from reconciler.planning.node_capacity import node_view
@@ -17,7 +19,7 @@ from reconciler.resources import keys
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import SpecRecord, VolumeRecord
-from reconciler.resources.status import NodeStatus
+from reconciler.resources.status import NodeMasterStatus, NodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 
@@ -48,6 +50,8 @@ def records_of(
             for node, failures in views.failures(name, now).items()
             if failures.given_up
         },
+        paused=views.intent(name).paused,
+        immovable=NO_MIGRATION,
     )
 
 
@@ -79,7 +83,10 @@ def read_nodes(
         record = views.spec_record(Kind.NODE, name)
         labels: Mapping[str, str] = record.metadata.labels if record is not None else {}
         edit, labels = edited.get(name, (None, labels))
-        spec = views.node_in_force(name, edit).spec
+        asked = views.node_in_force(name, edit)
         away = "is being fenced" if views.exists(keys.fence(name)) else absent(name)
-        found.append(node_view(name, spec, status, labels, absent=away))
+        view = node_view(name, asked.spec, status, labels, absent=away)
+        drained = views.record(keys.master_status(Kind.NODE, name), NodeMasterStatus)
+        recalls = frozenset(drained.away) if asked.bring_back and drained is not None else frozenset[str]()
+        found.append(replace(view, leaving=bool(asked.drain) and not away, recalls=recalls))
     return found

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from reconciler.loops.manifest_reader import ManifestReader
 from reconciler.loops.placement_input import read_nodes, read_vm, records_of
 from reconciler.loops.views import Views
+from reconciler.planning.eviction import Evictions
 from reconciler.planning.headroom import Cluster, Headroom, headroom
 from reconciler.planning.manifest_values import Manifest, ObjectKey
-from reconciler.planning.master import VmRecords, demand_of, demanded
+from reconciler.planning.master import VmRecords, demand_of, demanded, evictions_of
 from reconciler.planning.placement import NamedConstraint, VmDemand
-from reconciler.planning.prospect import Prospect, Situation, Supposed, index_of, prospect
+from reconciler.planning.prospect import Prospect, Situation, Supposed, index_of, prospect, suppose_node
 from reconciler.ports.clock import Clock
 from reconciler.ports.manifests import ApplyInput, ManifestService
 from reconciler.resources import keys
@@ -101,6 +102,18 @@ class Plans:
         async with self._one:
             found = await asyncio.to_thread(_prospect, now, then, supposed, _contents(files))
         return Planned(prospect=found, warnings=warnings)
+
+    async def drain(self, name: str) -> Evictions:
+        """Who would leave the node for where, if it were drained now, and who would have to stay; all at
+        once. Raises NotFound."""
+        now = await self._situation(_Edits())
+        self._require_nodes(now, {name})
+        nodes = [suppose_node(node, Supposed(drained=frozenset({name}))) for node in now.nodes]
+        only = [replace(node, leaving=node.name == name, recalls=frozenset()) for node in nodes]
+        async with self._one:
+            return await asyncio.to_thread(
+                evictions_of, now.vms, only, now.constraints, {}, at_once=len(now.vms)
+            )
 
     async def require(self, index: str, files: Sequence[ApplyInput]) -> None:
         """ConflictError when a plan of these files, made now, would not be the one with this index."""

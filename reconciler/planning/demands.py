@@ -15,6 +15,7 @@ class NodeView:
     """`cpu` (vCPUs) and `memory` (bytes) are what VMs may use, after reserve and overcommit.
 
     `refuses`: why the node takes no new VMs, empty when it does. `leaving`: its VMs are to go elsewhere.
+    `recalls`: those that did, and are to come back.
     """
 
     name: str
@@ -25,6 +26,7 @@ class NodeView:
     controllers: frozenset[str] = frozenset()
     refuses: str = ""
     leaving: bool = False
+    recalls: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -297,7 +297,15 @@ def _stop_reason(view: VmView) -> str:
         return view.desired.reason
     if view.fenced:
         return "this node is being fenced"
-    return "it is placed on another node" if view.binding else "it is not placed on this node any more"
+    if view.binding is None:
+        return "it is not placed on this node any more"
+    why = f": {view.binding.reason}" if view.binding.reason else ""
+    return f"it goes to node {view.binding.node}{why}"
+
+
+def leaves(view: VmView) -> bool:
+    """Whether it is to run, and not here: an end of its run here is none of the guest's own."""
+    return view.desired is not None and view.desired.wish is Wish.RUN and not _bound_here(view)
 
 
 def _stop(view: VmView, domain: Observed, why: str) -> Decision:

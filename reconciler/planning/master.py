@@ -1,16 +1,17 @@
 """The master's decision: which VMs are bound where, which bindings end, and which deletions are finished.
 
-Invariants: a binding ends only while the claim is empty, or to
-have its owner stop the VM for one with `preemption`; a VM's records go only after its claim is empty and
-its images are trashed if that was asked for; only a VM that its node gave up, and let go, is moved.
+Invariants: a binding ends, or becomes another node's, only while the claim is empty, or to have its owner
+stop the VM: for one with `preemption`, or because its node is drained; a VM's records go only after its claim
+is empty and its images are trashed if that was asked for. A VM on its way counts on both nodes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.planning.desired import Desired, Wish, consumes
+from reconciler.planning.eviction import AT_ONCE, Evictions, Guest, plan_evictions
 from reconciler.planning.placement import FailedOn, NamedConstraint, NodeView, VmDemand, place
 from reconciler.resources.records import Binding, Claim, ObjectMeta
 from reconciler.resources.virtualmachine import VirtualMachineSpec
@@ -30,6 +31,10 @@ class VmRecords:
     homes: tuple[str, ...] = ()
     failed: Mapping[str, FailedOn] = field(default_factory=dict)
     """The nodes that gave it up."""
+    paused: bool = False
+    """By a person."""
+    immovable: str = ""
+    """Why it cannot be migrated live; empty when it can."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,7 @@ class MasterPlan:
     finals: tuple[Finalise, ...] = ()
     not_placed: tuple[NotPlaced, ...] = ()
     stays: tuple[Stay, ...] = ()
+    evictions: Evictions = field(default_factory=Evictions)
 
 
 def _owned(records: VmRecords) -> bool:
@@ -108,6 +114,7 @@ def plan_master(
         demand = demanded(records)
         if demand is not None:
             demands.append(demand)
+            demands += left_behind(records)
     placement = place(nodes, demands, constraints)
     binds = [
         Bind(vm=vm, node=node, reason=placement.reasons[vm])
@@ -129,7 +136,83 @@ def plan_master(
         finals=tuple(finals),
         not_placed=tuple(not_placed),
         stays=stays,
+        evictions=evictions_of(vms, nodes, constraints, placement.bindings),
     )
+
+
+def evictions_of(
+    vms: Sequence[VmRecords],
+    nodes: Sequence[NodeView],
+    constraints: Sequence[NamedConstraint],
+    bindings: Mapping[str, str],
+    *,
+    at_once: int = AT_ONCE,
+) -> Evictions:
+    """What leaves nodes that are drained, or comes back; `bindings`: what has just got a place."""
+    if not any(node.leaving or node.recalls for node in nodes):
+        return Evictions()
+    guests = [
+        replace(guest, demand=replace(guest.demand, node=bindings.get(guest.demand.name, guest.demand.node)))
+        for guest in guests_of(vms)
+    ]
+    return plan_evictions(nodes, guests, constraints, at_once=at_once)
+
+
+def guests_of(vms: Sequence[VmRecords]) -> list[Guest]:
+    """The VMs that take up room, in order of name; what one that is on its way still takes is one more."""
+    found: list[Guest] = []
+    for records in sorted(vms, key=lambda r: r.metadata.name):
+        demand = demanded(records)
+        if demand is None:
+            continue
+        strategy = records.spec.eviction_strategy
+        found += (Guest(demand=each, strategy=strategy) for each in left_behind(records))
+        found.append(guest_of(records, demand))
+    return found
+
+
+def guest_of(records: VmRecords, demand: VmDemand) -> Guest:
+    """The VM as evictions see it."""
+    return Guest(
+        demand=demand,
+        strategy=records.spec.eviction_strategy,
+        paused=records.paused,
+        immovable=records.immovable,
+        leaving=records.claim.node if records.claim is not None and moving(records) else None,
+    )
+
+
+def moving(records: VmRecords) -> bool:
+    """Whether it is to run on another node than the one that still has it."""
+    claim, binding = records.claim, records.binding
+    if claim is None or not claim.node or binding is None or records.desired.wish is not Wish.RUN:
+        return False
+    return binding.uid == records.metadata.uid == claim.uid and binding.node != claim.node
+
+
+def left_behind(records: VmRecords) -> list[VmDemand]:
+    """What a VM that is on its way still takes up on the node that it leaves."""
+    if not moving(records) or records.claim is None:
+        return []
+    spec = records.spec
+    return [
+        VmDemand(
+            name=f"{records.metadata.name}{LEFT_BEHIND}",
+            cpu=spec.cpu.cores,
+            memory=spec.memory,
+            priority=LAST_TO_GO,
+            controller=spec.controller,
+            node=records.claim.node,
+            fixed="it is being stopped there",
+            going=True,
+        )
+    ]
+
+
+LEFT_BEHIND = "~"
+"""Of no VM's name."""
+
+LAST_TO_GO = 2**40
 
 
 def demanded(records: VmRecords) -> VmDemand | None:
@@ -144,12 +227,18 @@ def _wants(records: VmRecords) -> bool:
 
 
 def demand_of(records: VmRecords) -> VmDemand:
-    """What the VM needs when it runs. It counts where it is claimed, else where it is bound."""
+    """What the VM needs when it runs. It counts where it is claimed, else where it is bound; one that is on
+    its way where it goes."""
     claim, binding = records.claim, records.binding
     node = claim.node if claim is not None and claim.node else None
     if node is None and binding is not None and binding.uid == records.metadata.uid:
         node = binding.node
     purging = records.desired.wish is Wish.DELETED
+    under_way = moving(records)
+    if under_way and binding is not None and claim is not None:
+        node, fixed = binding.node, f"it is on its way from {claim.node}"
+    else:
+        fixed = "its deletion is under way" if purging else ""
     return VmDemand(
         name=records.metadata.name,
         cpu=0 if purging else records.spec.cpu.cores,
@@ -164,6 +253,6 @@ def demand_of(records: VmRecords) -> VmDemand:
         failed=records.failed,
         leaves=node in records.failed and not _owned(records) and not purging,
         preemption=records.spec.preemption and not purging,
-        fixed="its deletion is under way" if purging else "",
+        fixed=fixed,
         going=_owned(records) and (not _wants(records) or binding is None or binding.node != node),
     )

@@ -23,7 +23,7 @@ from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
 from reconciler.resources.membership import Member
 from reconciler.resources.records import NodeIntent, SpecRecord
-from reconciler.resources.status import ConditionStatus, ConditionType, NodeStatus
+from reconciler.resources.status import ConditionStatus, ConditionType, NodeMasterStatus, NodeStatus
 
 T = TypeVar("T")
 
@@ -49,6 +49,7 @@ def node_status(reader: Reader, name: str, record: SpecRecord | None) -> dict[st
         **_capacity(spec, report),
         "roles": ["master"] if epoch.get("holder") == name else [],
         **_in_force(reader, name, spec),
+        **_drain(reader, name, str(status.get("message") or "")),
         **({"fencing": fencing} if fencing else {}),
     }
 
@@ -141,6 +142,27 @@ def _in_force(reader: Reader, name: str, spec: Mapping[str, Any]) -> dict[str, A
         "maintenance": now.spec.maintenance,
         **({"intent": shown} if shown else {}),
     }
+
+
+def _drain(reader: Reader, name: str, message: str) -> dict[str, Any]:
+    """How the last drain goes, or went, and, when nothing else is to be said, what it waits for."""
+    record = reader.record(keys.master_status(Kind.NODE, name), NodeMasterStatus)
+    if record is None:
+        return {}
+    ended = "Cancelled" if record.cancelled else "Drained"
+    phase = ended if record.finished else "Draining"
+    waiting = [{"vm": each.vm, "reason": each.reason, "going": each.going} for each in record.waiting]
+    shown = {
+        "id": record.drain,
+        "phase": phase,
+        "started": record.started,
+        "finished": record.finished or None,
+    }
+    found: dict[str, Any] = {"drain": {**shown, "waiting": waiting, "away": list(record.away)}}
+    if not message and waiting and not record.finished:
+        more = f", and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        found["message"] = f"drained; VM {waiting[0]['vm']} is still here: {waiting[0]['reason']}{more}"
+    return found
 
 
 def _amount(amount: Amount) -> dict[str, Any]:

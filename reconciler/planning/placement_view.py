@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from reconciler.planning.desired import Wish
 from reconciler.planning.liveness import Standing
-from reconciler.planning.master import VmRecords, demanded
+from reconciler.planning.master import VmRecords, demanded, left_behind
 from reconciler.planning.node_capacity import Amount
 from reconciler.resources.domains import DomainPhase, Observed
 from reconciler.resources.records import Binding, Claim, ClaimPhase
@@ -141,11 +141,14 @@ def _uses(vms: Sequence[VmFacts], nodes: Sequence[NodeFacts]) -> tuple[NodeUse, 
     used: dict[str, tuple[Amount, int]] = {}
     for vm in vms:
         demand = demanded(vm.records) if vm.records is not None else None
-        if demand is None or demand.node is None:
+        if demand is None or vm.records is None:
             continue
-        before, count = used.get(demand.node, (Amount(), 0))
-        amount = Amount(cpu=before.cpu + demand.cpu, memory=before.memory + demand.memory)
-        used[demand.node] = (amount, count + 1)
+        for each in (demand, *left_behind(vm.records)):
+            if each.node is None:
+                continue
+            before, count = used.get(each.node, (Amount(), 0))
+            amount = Amount(cpu=before.cpu + each.cpu, memory=before.memory + each.memory)
+            used[each.node] = (amount, count + 1)
     return tuple(
         NodeUse(
             name=node.name,

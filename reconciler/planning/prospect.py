@@ -14,18 +14,17 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from reconciler.planning.desired import Wish
-from reconciler.planning.master import NotPlaced, VmRecords, demanded, plan_master
+from reconciler.planning.eviction import OTHERS, Way, way_of
+from reconciler.planning.master import NotPlaced, VmRecords, demand_of, demanded, guest_of, plan_master
 from reconciler.planning.node_capacity import Amount
 from reconciler.planning.packing.plans import Balancing, Kind, Mode, Policy, Step
 from reconciler.planning.packing.plans import plan as packing_plan
 from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand
 from reconciler.planning.reasons import Rejection
 from reconciler.resources.codec import encode
-from reconciler.resources.virtualmachine import EvictionStrategy
 
 DOWN = "is supposed to be down"
 DRAINED = "is supposed to be drained"
-STAYS = "its evictionStrategy is None: it stays until it is stopped"
 
 
 class Action(StrEnum):
@@ -140,7 +139,7 @@ def prospect(now: Situation, then: Situation, supposed: Supposed, index: str) ->
     """What would become of `now`, if all were as in `then` (the same, or after an edit) and as supposed."""
     sources = {vm.metadata.name: _node(vm) for vm in now.vms}
     vms = sorted((_suppose_vm(vm, supposed) for vm in then.vms), key=lambda vm: vm.metadata.name)
-    nodes = tuple(_suppose_node(node, supposed) for node in sorted(then.nodes, key=lambda n: n.name))
+    nodes = tuple(suppose_node(node, supposed) for node in sorted(then.nodes, key=lambda n: n.name))
     plan = plan_master(vms, nodes, then.constraints)
     planned = _Planned(
         where={bind.vm: bind.node for bind in plan.binds},
@@ -187,8 +186,8 @@ def _settled(vm: VmRecords, source: str | None, planned: _Planned) -> VmDemand |
     if demand is None or vm.desired.wish is not Wish.RUN or vm.metadata.name in planned.evicted:
         return None
     stays = demand.node or (source if source not in planned.supposed.down else None)
-    strategy = vm.spec.eviction_strategy
-    fixed = demand.fixed or (STAYS if strategy is EvictionStrategy.NONE else "")
+    way, why = way_of(guest_of(vm, demand))
+    fixed = demand.fixed or ("" if way is not None else why)
     return replace(demand, node=planned.where.get(demand.name, stays), fixed=fixed)
 
 
@@ -202,12 +201,15 @@ class _Moved:
 
 
 def _moved(vms: Sequence[VmDemand], nodes: Sequence[NodeView], then: Situation, supposed: Supposed) -> _Moved:
-    """The planner's moves, after what the master does."""
-    if not supposed.moves:
+    """The planner's moves, after what the master does; without anything supposed, off nodes being drained."""
+    drained = {node.name for node in nodes if node.leaving}
+    if not supposed.moves and not drained:
         return _Moved(vms=tuple(vms))
+    if not supposed.moves:
+        vms = [vm if vm.node in drained else replace(vm, fixed=vm.fixed or OTHERS) for vm in vms]
     mode = Mode.FULL if supposed.balance else Mode.MANUAL
     found = packing_plan(nodes, vms, then.constraints, Policy(balancing=Balancing(mode=mode)))
-    strategies = {vm.metadata.name: vm.spec.eviction_strategy for vm in then.vms}
+    ways = {vm.metadata.name: way_of(guest_of(vm, demand_of(vm)))[0] for vm in then.vms}
     at = {vm.name: vm.node for vm in vms}
     stays = [
         Waiting(
@@ -221,24 +223,23 @@ def _moved(vms: Sequence[VmDemand], nodes: Sequence[NodeView], then: Situation, 
     stays += [
         Waiting(vm=vm.name, node=vm.node, nodes=(Rejection(node=vm.node or "", reason=vm.fixed),))
         for vm in vms
-        if vm.node in supposed.drained and vm.fixed and vm.name not in found.stays
+        if vm.node in drained and vm.fixed and vm.name not in found.stays
     ]
     return _Moved(
         vms=tuple(replace(vm, node=found.where.get(vm.name, vm.node)) for vm in vms),
-        changes=tuple(_step(step, strategies[step.vm]) for step in found.steps),
+        changes=tuple(_step(step, ways[step.vm]) for step in found.steps),
         waiting=tuple(stays),
     )
 
 
-def _step(step: Step, strategy: EvictionStrategy) -> Change:
-    live = strategy in (EvictionStrategy.LIVE_MIGRATE, EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE)
+def _step(step: Step, way: Way | None) -> Change:
     match step.kind:
         case Kind.PLACE:
             action = Action.START
         case Kind.EVICT:
             action = Action.EVICT
         case _:
-            action = Action.MIGRATE if live else Action.MOVE
+            action = Action.MIGRATE if way is Way.MIGRATE else Action.MOVE
     return Change(
         vm=step.vm,
         action=action,
@@ -305,7 +306,8 @@ def _rejections(refused: NotPlaced) -> tuple[Rejection, ...]:
     return found or (Rejection(node="", reason=refused.reason),)
 
 
-def _suppose_node(node: NodeView, supposed: Supposed) -> NodeView:
+def suppose_node(node: NodeView, supposed: Supposed) -> NodeView:
+    """The node as it would be."""
     if node.name in supposed.down:
         return replace(node, refuses=DOWN)
     return replace(node, refuses=DRAINED, leaving=True) if node.name in supposed.drained else node

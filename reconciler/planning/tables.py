@@ -173,6 +173,8 @@ def _node_word(status: Object) -> str:
     standing = (status.get("liveness") or {}).get("standing")
     words = [standing if standing and standing != Standing.READY else _ready_word(status)]
     words += [str(status["fencing"].get("phase"))] if status.get("fencing") else []
+    drain = (status.get("drain") or {}).get("phase")
+    words += [str(drain)] if drain and drain != "Cancelled" and status.get("unschedulable") else []
     words += ["SchedulingDisabled"] if status.get("unschedulable") else []
     return ",".join(words)
 

@@ -126,6 +126,30 @@ class MasterStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainWait:
+    """A VM that is still on a node that is drained, or not back yet, and why. `going`: it is on its way, or
+    will be without anybody's help."""
+
+    vm: str
+    reason: str
+    going: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeMasterStatus:
+    """How the last drain of a node goes, or went (status/master/Node/NAME). `drain`: the id of the request;
+    `finished`: when nothing was left, or when it was `cancelled`; `away`: VMs that went for it."""
+
+    uid: str
+    drain: str
+    started: str
+    finished: str = ""
+    cancelled: bool = False
+    away: tuple[str, ...] = ()
+    waiting: tuple[DrainWait, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestStatus:
     """What the manifest loop says of an object or file (status/node/...): problems, conflicts, warnings.
 

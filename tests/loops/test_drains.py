@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from reconciler.loops.intents import Intents
 from reconciler.planning.intents import Verb
+from reconciler.planning.merge import merged_object
 from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources import keys
+from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Claim, load
 from reconciler.sim.cluster import SimCluster
+from reconciler.sim.controller import DummyController
+from reconciler.sim.dummy_guests import ALL, Faults, GuestFaults
 from reconciler.sim.world import World
 from reconciler.testing.manifests import parse
 
@@ -55,6 +60,22 @@ class Site:
     def tell(self, on: str, verb: Verb, vm: str) -> None:
         self.world.call(on, lambda _: self._intents(on).apply(verb, vm))
 
+    def drain(self, node: str) -> dict[str, Any]:
+        """How the node's drain goes, as people see it."""
+        loops = next(loops for name in NODES if (loops := self.cluster.loops(name)) is not None)
+        found = merged_object(loops.cache, Kind.NODE, node) or {}
+        shown: dict[str, Any] = found["status"].get("drain") or {}
+        return shown
+
+    def refuse_shutdown(self, node: str) -> None:
+        """The node's guests ignore the power button from now on."""
+        faults = Faults(guests={ALL: GuestFaults(refuses_shutdown=True)})
+        loops = self.cluster.loops(node)
+        assert loops is not None
+        dummy = loops.ports.controllers["dummy"]
+        assert isinstance(dummy, DummyController)
+        self.cluster.hosts[node].faults = dummy.hypervisor.faults = faults
+
     def _intents(self, on: str) -> Intents:
         loops = self.cluster.loops(on)
         assert loops is not None
@@ -77,3 +98,98 @@ def test_a_cordon_asked_of_any_node_outlasts_the_master_that_first_kept_it(site:
     site.ask("r2", NodeVerb.UNCORDON, "r2")
     site.run("f", "g")
     assert "r2" in {site.owner("f"), site.owner("g")}
+
+
+def test_a_drained_node_is_emptied_and_each_vm_runs_again_elsewhere(site: Site) -> None:
+    names = tuple(f"vm{number}" for number in range(9))
+    site.run(*names)
+    there = {name for name in names if site.owner(name) == "r3"}
+    assert there
+    site.ask("r2", NodeVerb.DRAIN, "r3")
+    site.world.run_until(lambda: site.drain("r3").get("phase") == "Drained", 60.0, "r3 is empty")
+    site.world.run_until(lambda: all(site.owner(name) for name in names), 60.0, "all run")
+    assert "r3" not in {site.owner(name) for name in names}
+    assert set(site.drain("r3")["away"]) == there
+    site.ask("r1", NodeVerb.UNCORDON, "r3", bring_back=True)
+    site.world.run_until(
+        lambda: {name for name in names if site.owner(name) == "r3"} == there, 60.0, "they are back"
+    )
+    site.world.run_until(lambda: site.drain("r3")["away"] == [], 10.0, "that is recorded")
+
+
+def test_no_more_than_four_are_on_their_way_at_once(site: Site) -> None:
+    names = tuple(f"vm{number:02}" for number in range(18))
+    site.run(*names)
+    running = [len([name for name in names if site.owner(name)])]
+    site.world.always(lambda: running.append(len([name for name in names if site.owner(name)])))
+    site.ask("r2", NodeVerb.DRAIN, "r3")
+    site.world.run_until(lambda: site.drain("r3").get("phase") == "Drained", 60.0, "r3 is empty")
+    assert min(running) >= len(names) - 4
+
+
+@pytest.mark.parametrize("strategy", ["Manual", "RerunOnFailure"])
+def test_a_vm_that_was_shut_down_for_a_drain_is_not_taken_for_one_that_powered_off(
+    site: Site, strategy: str
+) -> None:
+    site.cluster.save("r1", "a.yaml", manifest("a", runStrategy=strategy))
+    site.world.run_for(2.0)
+    site.tell("r1", Verb.START, "a")
+    site.world.run_until(lambda: bool(site.owner("a")), 20.0, "it runs")
+    site.world.run_for(2.0)
+    home = site.owner("a")
+    site.ask("r1", NodeVerb.DRAIN, home)
+    site.world.run_until(lambda: site.owner("a") not in ("", home), 60.0, "it runs elsewhere")
+
+
+def test_a_drain_goes_on_with_the_next_master_and_after_the_nodes_reboot(site: Site) -> None:
+    site.run("a", "b", "c", terminationGracePeriodSeconds="5")
+    victim = next(name for name in ("r2", "r3") if any(site.owner(vm) == name for vm in "abc"))
+    site.refuse_shutdown(victim)
+    site.ask("r1", NodeVerb.MAINTENANCE_ON, victim)
+    site.world.run_for(1.0)
+    site.world.node("r1").kill()
+    site.world.run_until(lambda: site.drain(victim).get("phase") == "Drained", 60.0, "it is empty")
+    site.world.node("r1").start()
+    site.world.node(victim).power_off()
+    site.world.run_for(1.0)
+    site.world.power_on((victim,))
+    site.world.run_for(15.0)
+    site.run("d", "e")
+    assert victim not in {site.owner(name) for name in "abcde"}
+
+
+def test_an_uncordon_cancels_what_has_not_begun(site: Site) -> None:
+    names = tuple(f"vm{number:02}" for number in range(18))
+    site.run(*names)
+    before = {name for name in names if site.owner(name) == "r3"}
+    site.ask("r1", NodeVerb.DRAIN, "r3")
+    site.world.run_for(0.03)
+    site.ask("r1", NodeVerb.UNCORDON, "r3")
+    site.world.run_until(lambda: all(site.owner(name) for name in names), 60.0, "all run")
+    stayed = {name for name in names if site.owner(name) == "r3"}
+    assert stayed
+    assert len(before - stayed) <= 4
+    site.world.run_until(lambda: site.drain("r3")["phase"] == "Cancelled", 10.0, "that is recorded")
+
+
+def test_what_cannot_leave_says_why_and_leaves_when_it_can(site: Site) -> None:
+    site.run("kept", evictionStrategy="None")
+    home = site.owner("kept")
+    site.run("live", evictionStrategy="LiveMigrate", nodeSelector=f"{{node: {home}}}")
+    site.run("held", nodeSelector=f"{{node: {home}}}")
+    site.run("still", nodeSelector=f"{{node: {home}}}")
+    site.tell("r1", Verb.PAUSE, "still")
+    site.world.run_for(1.0)
+    site.ask("r1", NodeVerb.DRAIN, home)
+    site.world.run_until(lambda: len(site.drain(home).get("waiting", [])) == 4, 10.0, "all wait")
+    why = {each["vm"]: each["reason"] for each in site.drain(home)["waiting"]}
+    assert "evictionStrategy is None" in why["kept"]
+    assert "live migration" in why["live"]
+    assert why["held"].startswith("no other node takes it: ")
+    assert "paused by `vcl pause`" in why["still"]
+    site.tell("r1", Verb.STOP, "kept")
+    for name in ("live", "held", "still"):
+        site.cluster.save("r2", f"{name}.yaml", manifest(name))
+    site.tell("r1", Verb.RESUME, "still")
+    site.world.run_until(lambda: site.drain(home)["phase"] == "Drained", 60.0, "it is empty")
+    assert not site.owner("kept")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.loops.plans import Like, Plans
+from reconciler.planning.eviction import Way
 from reconciler.planning.prospect import Action, Supposed
 from reconciler.ports.manifests import ApplyInput
 from reconciler.resources import keys
@@ -103,7 +104,7 @@ async def test_a_constraint_to_be_applied_counts(desk: Desk) -> None:
 
 async def test_nodes_that_are_down_drained_or_silent(desk: Desk) -> None:
     assert await changes(desk, down=["r1"]) == [("web", Action.RESTART, "r2")]
-    assert await changes(desk, drained=["r1"]) == [("web", Action.MIGRATE, "r2")]
+    assert await changes(desk, drained=["r1"]) == [("web", Action.MOVE, "r2")]
     desk.silent.add("r2")
     planned = await desk.plans.plan((), Supposed(down=frozenset({"r1"})))
     (waiting,) = planned.prospect.waiting
@@ -152,3 +153,10 @@ async def test_how_many_more_like_one_that_is_there_or_one_in_a_file(desk: Desk)
         await desk.plans.room(Like(vm="nobody"))
     with pytest.raises(InvalidInput, match="does not define one VM"):
         await desk.plans.room(Like(file=file(together(vm("x"), vm("y")))))
+
+
+async def test_a_drain_is_foreseen_as_it_will_be(desk: Desk) -> None:
+    found = await desk.plans.drain("r1")
+    assert [(move.vm, move.target, move.way) for move in found.moves] == [("web", "r2", Way.RESTART)]
+    with pytest.raises(NotFound, match="node 'r9' not found"):
+        await desk.plans.drain("r9")

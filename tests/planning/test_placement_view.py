@@ -230,7 +230,7 @@ def test_nodes_show_what_is_used_of_what_they_have() -> None:
         vm("d", wish=Wish.STOP),
     ).nodes
     assert [(node.name, node.used.cpu, node.used.memory, node.vms) for node in nodes] == [
-        ("r1", 2, 2**30, 1),
+        ("r1", 4, 2**31, 2),
         ("r2", 4, 2**31, 2),
         ("r3", 0, 0, 0),
     ]

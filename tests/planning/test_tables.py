@@ -64,6 +64,11 @@ def test_what_a_node_has_is_unknown_until_it_has_reported() -> None:
         ({"uid": "n", "ready": True}, "Ready"),
         ({"uid": "n", "ready": False}, "NotReady"),
         ({"uid": "n", "ready": True, "unschedulable": True}, "Ready,SchedulingDisabled"),
+        (
+            {"uid": "n", "ready": True, "unschedulable": True, "drain": {"phase": "Draining"}},
+            "Ready,Draining,SchedulingDisabled",
+        ),
+        ({"uid": "n", "ready": True, "drain": {"phase": "Drained"}}, "Ready"),
         ({"uid": "n", "ready": False, "fencing": {"phase": "Fencing"}}, "NotReady,Fencing"),
         ({"uid": "n", "ready": True, "liveness": {"standing": "Ready"}}, "Ready"),
         ({"uid": "n", "ready": False, "liveness": {"standing": "Ready"}}, "NotReady"),

@@ -31,7 +31,7 @@ NAMED = {
     "--vm": Kind.VIRTUAL_MACHINE,
 }
 TYPED = ("get", "describe", "delete", "edit", "wait", "events")
-NODES = ("cordon", "uncordon")
+NODES = ("cordon", "uncordon", "drain")
 BARE = ("start", "stop", "restart", "reset", "pause", "resume", "retry", "console", "vnc", "capacity")
 
 
@@ -86,7 +86,9 @@ def _arguments(verb: str, given: Sequence[str], current: str, client: Client) ->
         return _matching(("status", "placement"), current)
     if verb == "node":
         if not given:
-            return _matching(("confirm-down",), current)
+            return _matching(("confirm-down", "maintenance"), current)
+        if given[0] == "maintenance" and len(given) == 2:
+            return _matching(("on", "off"), current)
         return _matching(_names(info_for(Kind.NODE), client), current) if len(given) == 1 else []
     if verb not in TYPED:
         return []

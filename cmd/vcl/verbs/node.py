@@ -1,4 +1,4 @@
-"""vcl node: what only a person can know of a node."""
+"""vcl node: what only a person can decide or know of a node."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from reconciler.resources.errors import ConflictError
 from reconciler.resources.kinds import Kind, info_for
 from vcl.describing import part
 from vcl.durations import now
+from vcl.node_verbs import BringBack
 from vcl.prompting import typed
 from vcl.registry import EPILOG
 from vcl.session import UsageError, connect
 from vcl.targets import checked_name
+from vcl.verbs.drain import NoMore, WaitFor
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
 
 @app.callback(epilog=EPILOG)
 def node(ctx: typer.Context) -> None:
-    """Say of a node what only a person can know.
+    """Take a node out for maintenance, or say of it what only a person can know.
 
     \b
     Example:
+      vcl node maintenance r2 on
       vcl node confirm-down r3
     """
     if ctx.invoked_subcommand is None:
@@ -80,6 +83,42 @@ def run(
     said = {"incident": id, "bootId": str(fencing.get("bootId") or ""), "by": _who()}
     client.post(f"nodes/{quote(name, safe='')}/confirm-down", said)
     print(f"node/{name} confirmed down ({id}); follow it with 'vcl describe failover {id}'")
+    return 0
+
+
+@app.command("maintenance", epilog=EPILOG)
+def maintenance(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NODE", help="The node")],
+    state: Annotated[str, typer.Argument(metavar="on|off")],
+    bring_back: BringBack = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show who would go where")] = False,
+    wait: WaitFor = True,
+    timeout: NoMore = "0",
+) -> int:
+    """Take a node out of service, and back.
+
+    On: its VMs are moved away as by 'vcl drain', and none is placed on it, whatever happens to it, until
+    maintenance is over. Off: it takes VMs again; with --return those that went come back. Both stand above
+    'maintenance' in the node's manifest, until that field is changed.
+
+    \b
+    Example:
+      vcl node maintenance r2 on --timeout=10m
+      vcl node maintenance r2 off --return
+    """
+    from vcl.draining import How, empty
+
+    name = checked_name(name.removeprefix("node/"))
+    if state not in ("on", "off"):
+        raise UsageError(f"'{state}' is neither on nor off", cure=f"write 'vcl node maintenance {name} on'")
+    if state == "on":
+        if bring_back:
+            raise UsageError("--return is for 'off'", cure="say it when the maintenance is over")
+        how = How(dry_run=dry_run, wait=wait, timeout=timeout)
+        return empty(connect(ctx), name, "maintenance-on", how)
+    connect(ctx).node_verb(name, "maintenance-off", {"bringBack": bring_back})
+    print(f"node/{name} back in service")
     return 0
 
 

@@ -115,6 +115,7 @@ def _objects(services: ApiServices) -> list[web.RouteDef]:
             web.post(f"{node}/{verb}", within(limits.change, nodes.node_verb_handler(verb)))
             for verb in NodeVerb
         ),
+        _get(f"{node}/drain", within(limits.apply, nodes.drain_plan)),
         web.post(f"{node}/confirm-down", within(limits.change, nodes.confirm_down)),
         _get(f"{ROOT}/{{kind}}", _listed(limits.read, objects.list_or_watch)),
         _get(one, _listed(limits.read, objects.get_or_watch)),

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from reconciler.adapters.http_api import requests
 from reconciler.adapters.http_api.errors import Handler, json_response
+from reconciler.adapters.http_api.plans import plans_of
 from reconciler.adapters.http_api.services import SERVICES
 from reconciler.planning.confirming import Word
 from reconciler.planning.node_intents import NodeVerb
@@ -42,3 +43,10 @@ def node_verb_handler(verb: NodeVerb) -> Handler:
         )
 
     return handler
+
+
+async def drain_plan(request: web.Request) -> web.StreamResponse:
+    """GET nodes/NAME/drain: what a drain would do."""
+    found = await plans_of(request).drain(request.match_info["name"])
+    stays = [{"vm": held.vm, "reason": held.reason} for held in found.held]
+    return json_response({"moves": [encode(move) for move in found.moves], "stays": stays})

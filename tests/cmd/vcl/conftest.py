@@ -114,6 +114,7 @@ class Api:
     life: str = ""
     plan: dict[str, Any] = field(default_factory=lambda: {"index": "4f2a91c03b1e", "differs": False})
     capacity: dict[str, Any] = field(default_factory=dict)
+    drain_plan: dict[str, Any] = field(default_factory=lambda: {"moves": [], "stays": []})
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
@@ -145,6 +146,7 @@ class Api:
                 web.post(f"{API}/capacity", self._capacity),
                 web.post(f"{API}/nodes/{{name}}/confirm-down", self._confirm_down),
                 web.post(f"{API}/nodes/{{name}}/{{verb}}", self._node_verb),
+                web.get(f"{API}/nodes/{{name}}/drain", self._drain_plan),
                 web.get(f"{API}/{{kind}}", self._list),
                 web.get(f"{API}/{{kind}}/{{name}}", self._get),
                 web.delete(f"{API}/{{kind}}/{{name}}", self._delete),
@@ -254,6 +256,9 @@ class Api:
         if self.on_verb:
             self.on_verb(item, request.match_info["verb"])
         return web.json_response(item)
+
+    async def _drain_plan(self, request: web.Request) -> web.Response:
+        return web.json_response(self.drain_plan)
 
     async def _node_verb(self, request: web.Request) -> web.Response:
         item = self.objects.get(("nodes", request.match_info["name"]))
