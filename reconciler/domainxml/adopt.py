@@ -16,7 +16,7 @@ from typing import Any
 from reconciler.domainxml import metadata
 from reconciler.domainxml.adopted_disks import Places, Remark, take_disks
 from reconciler.domainxml.adopted_rest import remarks
-from reconciler.domainxml.elements import child, children, drop, in_bytes, text_of, whole_mib
+from reconciler.domainxml.elements import child, children, drop, in_bytes, section, text_of, whole_mib
 from reconciler.domainxml.machine import DEFAULT_MACHINE, is_stock_emulator
 from reconciler.domainxml.metadata import Ownership
 from reconciler.domainxml.names import NIC_ALIAS, named_by, nic_alias
@@ -73,7 +73,8 @@ def adopt(
     root = parse(text).root
     running = strip_run(root)
     if live:
-        _settle_firmware(root, parse(live).root)
+        _take_chosen_firmware(root, parse(live).root)
+    _write_down_firmware(root)
     facts = describe(root)
     _refuse(root, facts)
     vm = name or facts.name
@@ -99,21 +100,30 @@ def adopt(
     )
 
 
-def _settle_firmware(root: ET.Element, live: ET.Element) -> None:
-    """The firmware and its variables as the run has them, where the definition lets libvirt choose."""
+def _take_chosen_firmware(root: ET.Element, live: ET.Element) -> None:
+    """The firmware, its variables, and the system management mode that some firmware needs, as the run has
+    them, where the definition lets libvirt choose."""
     os, chosen = child(root, "os"), child(live, "os")
-    if (
-        os is None
-        or chosen is None
-        or text_of(child(os, "nvram"))
-        or child(os, "nvram", "source") is not None
-    ):
+    own = child(os, "nvram")
+    if os is None or chosen is None or (own is not None and (len(own) or text_of(own))):
         return
     for tag in ("loader", "nvram"):
         found = child(chosen, tag)
         if found is not None:
             drop(os, tag)
             os.append(found)
+    mode = child(live, "features", "smm")
+    if mode is not None and child(root, "features", "smm") is None:
+        section(root, "features").append(mode)
+
+
+def _write_down_firmware(root: ET.Element) -> None:
+    """A choice that libvirt has made is no choice any more: not every version takes both, the wish for one
+    (`firmware='efi'`) and the file that it became."""
+    os = child(root, "os")
+    if os is not None and text_of(child(os, "loader")).startswith("/"):
+        os.attrib.pop("firmware", None)
+        drop(os, "firmware")
 
 
 def suggest_name(domain: str) -> str:

@@ -26,7 +26,7 @@ def take(name: str, places: Places = PLACES, **more: str) -> Adopted:
 
 def domain(name: str = "web", devices: str = "", inner: str = "") -> str:
     memory = "" if "<memory" in inner else "<memory unit='GiB'>1</memory>"
-    system = "" if "<os>" in inner else "<os><type>hvm</type></os>"
+    system = "" if "<os" in inner else "<os><type>hvm</type></os>"
     return (
         f"<domain type='kvm'><name>{name}</name>{memory}{system}{inner}<devices>{devices}</devices></domain>"
     )
@@ -155,6 +155,26 @@ class TestRun:
             "id=",
         ):
             assert gone not in text
+
+    def test_firmware_that_libvirt_chose_is_written_down_as_what_it_became(self) -> None:
+        features = "<firmware><feature enabled='no' name='secure-boot'/></firmware>"
+        wish = f"<os firmware='efi'><type>hvm</type>{features}"
+        loader = "<loader readonly='yes' type='pflash'>/fw.fd</loader>"
+        chosen = (
+            f"{loader}<nvram template='/t.fd'>/n/web.fd</nvram></os><features><smm state='on'/></features>"
+        )
+        running = domain(inner=f"{wish}{chosen}")
+        for found in (
+            adopt(domain(inner=f"{wish}</os>"), PLACES, live=running),
+            adopt(running, PLACES),
+        ):
+            text = found.spec["domainXML"]
+            assert "firmware=" not in text
+            assert "<feature " not in text
+            assert ">/fw.fd</loader>" in text
+            assert ">/n/web.fd</nvram>" in text
+            assert '<smm state="on" />' in text
+            assert found.spec["firmware"] == "uefi"
 
     def test_it_stays_off_until_somebody_starts_it_unless_told_otherwise(self) -> None:
         text = domain()

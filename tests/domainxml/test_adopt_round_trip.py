@@ -163,6 +163,9 @@ def _machine(root: ET.Element, host: HostProfile) -> None:
     machine = kind.get("machine", "pc")
     kind.attrib["machine"] = host.machine_types.get(machine, machine)
     kind.attrib.setdefault("arch", "x86_64")
+    if text_of(child(os, "loader")):
+        os.attrib.pop("firmware", None)
+        drop(os, "firmware")
     variables = child(os, "nvram")
     if variables is not None and (text_of(variables).startswith("/var/lib/vcl/") or not text_of(variables)):
         os.remove(variables)

@@ -17,6 +17,8 @@ import pytest
 import rados
 import rbd
 
+from reconciler.domainxml.read import describe_xml
+
 pytestmark = [pytest.mark.libvirt, pytest.mark.ceph, pytest.mark.slow]
 
 POOL = """\
@@ -52,6 +54,32 @@ DOMAIN = """\
     <console type='pty'><target type='serial' port='0'/></console>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <watchdog model='i6300esb' action='reset'/>
+  </devices>
+</domain>
+"""
+
+FILES = """\
+apiVersion: vcl/v1
+kind: StoragePool
+metadata: {{name: files}}
+spec:
+  type: directory
+  directory: {{path: "{path}"}}
+"""
+UEFI = """\
+<domain type='qemu'>
+  <name>efi</name>
+  <uuid>{uuid}</uuid>
+  <memory unit='MiB'>256</memory>
+  <vcpu>1</vcpu>
+  <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type></os>
+  <features><acpi/></features>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2'/>
+      <source file='{path}'/>
+      <target dev='sda' bus='sata'/>
+    </disk>
   </devices>
 </domain>
 """
@@ -157,6 +185,7 @@ def test_a_guest_made_by_hand_counts_on_under_vcl(operator: Operator) -> None:
     assert set(operator.watchers("old")) == {c for c in claim["clients"] if not c.startswith("pid:")}
     assert any(client.startswith(f"pid:{pid}:") for client in claim["clients"])
     node.until(lambda: ticks(node, "old") > count + 3, what="the guest counts on")
+    assert node.condition("old", "RestartRequired").get("status") != "True", node.message("old")
     assert "# Adopted from" in (node.manifests / "virtualmachine-old.yaml").read_text()
     assert "adopted" in node.vcl("describe", "vm", "old").stdout.lower()
     kept = list((node.state / "libvirt/libvirt/adopted").glob("old-*.xml"))
@@ -219,3 +248,36 @@ def test_a_domain_that_is_off_is_taken_out_of_libvirt_and_stays_off(operator: Op
     assert node.vcl("start", "resting", "--wait").returncode == 0
     with node.libvirt() as connection:
         assert connection.lookupByName("resting").UUIDString() == identity
+
+
+def test_a_uefi_guest_on_a_file_keeps_its_variables_where_libvirt_put_them(operator: Operator) -> None:
+    node = operator.node
+    images = node.root / "old images"
+    images.mkdir()
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", images / "efi.qcow2", "4M"], check=True)
+    node.write("files.yaml", FILES.format(path=images))
+    node.until(lambda: node.get("storagepool", "files"), what="the pool is there")
+    identity = str(uuid.uuid4())
+    with node.libvirt() as connection:
+        domain = connection.defineXML(UEFI.format(uuid=identity, path=images / "efi.qcow2"))
+        domain.create()
+        nvram = describe_xml(domain.XMLDesc()).nvram
+    (pid,) = node.qemus("efi")
+    shown = node.vcl("adopt", "--from", node.libvirtd.uri, "efi", "--dry-run=client").stdout
+    assert "pool: files" in shown
+    assert nvram in shown
+    adopted = node.vcl("adopt", "--from", node.libvirtd.uri, "efi", "--yes")
+    assert adopted.returncode == 0, adopted.stderr
+    node.until_phase("efi", "Running")
+    assert node.qemus("efi") == [pid]
+    claimed = node.claim("efi")["disks"]
+    # The libvirtd of tests has a /var/lib/libvirt of its own: vcld knows the file by its path.
+    assert any(disk.endswith(nvram.strip("/").replace("/", "|")) for disk in claimed), claimed
+    assert len([disk for disk in claimed if not disk.startswith("name/")]) == 1
+    assert node.vcl("stop", "efi", "--force", "--wait").returncode == 0
+    assert node.vcl("start", "efi").returncode == 0
+    node.until_phase("efi", "Running")
+    with node.libvirt() as connection:
+        facts = describe_xml(connection.lookupByName("efi").XMLDesc())
+    assert (facts.nvram, facts.disks[0].source) == (nvram, str(images / "efi.qcow2"))
+    assert facts.uuid == identity
