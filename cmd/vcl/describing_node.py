@@ -38,6 +38,10 @@ def node_body(sheet: Sheet, facts: Facts) -> None:
     sheet.optional("Disk free", human_bytes(free) if free else None)
     for name, state in sorted(part(status, "controllers").items()):
         sheet.field(f"Controller {name}", state)
+    for name, there in sorted(part(status, "networks").items()):
+        for word in ("bridges", "networks"):
+            if word not in (there.get("unknown") or ()):
+                sheet.field(f"{word.capitalize()} of {name}", ", ".join(there.get(word) or ()) or "none")
     sheet.end()
     mine = _vms(facts)
     _capacity(sheet, spec, status, mine)

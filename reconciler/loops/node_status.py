@@ -106,6 +106,11 @@ class NodeReporter:
             architecture=facts.architecture if facts else "",
             virtualization=facts.virtualization if facts else "",
             controllers=self._states(answers),
+            networks={
+                name: answer.networks
+                for name, answer in answers.items()
+                if isinstance(answer, HostFacts) and answer.networks is not None
+            },
             foreign_domains=self._agent.foreign,
             conditions=merge_conditions(old, (condition,), self._context.clock.wall()),
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from reconciler.domainxml.connections import connections
 from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
 from reconciler.planning.disks import pool_of
@@ -36,6 +37,7 @@ def records_of(
 ) -> VmRecords:
     """What a VM with this spec, which may be one that is not in the store (yet), is decided from."""
     name, claim = record.metadata.name, views.claim(record.metadata.name)
+    needed = connections(vm)
     writable = any(not disk.read_only for disk in vm.disks)
     return VmRecords(
         metadata=record.metadata,
@@ -51,6 +53,8 @@ def records_of(
             if failures.given_up
         },
         paused=views.intent(name).paused,
+        bridges=needed.bridges,
+        networks=needed.networks,
         immovable=NO_MIGRATION,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from reconciler.resources.domains import HostNetworks
 from reconciler.resources.infrastructure import Taint
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
 from reconciler.resources.virtualmachine import Toleration
@@ -15,7 +16,8 @@ class NodeView:
     """`cpu` (vCPUs) and `memory` (bytes) are what VMs may use, after reserve and overcommit.
 
     `refuses`: why the node takes no new VMs, empty when it does. `leaving`: its VMs are to go elsewhere.
-    `recalls`: those that did, and are to come back.
+    `recalls`: those that did, and are to come back. `networks`: what interfaces can be connected to, by
+    controller, of those that tell.
     """
 
     name: str
@@ -27,6 +29,7 @@ class NodeView:
     refuses: str = ""
     leaving: bool = False
     recalls: frozenset[str] = frozenset()
+    networks: Mapping[str, HostNetworks] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,8 @@ class FailedOn:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VmDemand:
     """One VM; `node` is where it is bound already, None when it is to be placed; `homes`: the nodes that
-    alone have one of its images (empty: all that it has can be reached from everywhere). `failed`: the nodes
+    alone have one of its images (empty: all that it has can be reached from everywhere). `bridges`,
+    `networks`: what its interfaces are connected to. `failed`: the nodes
     that gave it up; `leaves`: its own did, and does not hold it: it goes if another takes it.
 
     `preemption`: running VMs of lower priority may be stopped for it. `fixed`: why it cannot be moved, empty
@@ -62,6 +66,8 @@ class VmDemand:
     preemption: bool = False
     fixed: str = ""
     going: bool = False
+    bridges: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

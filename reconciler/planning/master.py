@@ -33,6 +33,9 @@ class VmRecords:
     """The nodes that gave it up."""
     paused: bool = False
     """By a person."""
+    bridges: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    """What its interfaces are connected to."""
     immovable: str = ""
     """Why it cannot be migrated live; empty when it can."""
 
@@ -254,5 +257,7 @@ def demand_of(records: VmRecords) -> VmDemand:
         leaves=node in records.failed and not _owned(records) and not purging,
         preemption=records.spec.preemption and not purging,
         fixed=fixed,
+        bridges=() if purging else records.bridges,
+        networks=() if purging else records.networks,
         going=_owned(records) and (not _wants(records) or binding is None or binding.node != node),
     )

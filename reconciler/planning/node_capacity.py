@@ -49,6 +49,7 @@ def node_view(
         labels={"node": name, **labels},
         taints=spec.taints,
         controllers=frozenset(status.controllers),
+        networks=status.networks,
         refuses=absent or refusal(spec, status),
     )
 

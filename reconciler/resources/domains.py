@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -181,9 +181,30 @@ class AgentPing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HostNetworks:
+    """What a guest's interfaces can be connected to on a host, by name and sorted; `networks`: the
+    hypervisor's own that are active. `unknown`: which of the two is not known; nothing is concluded from it.
+    """
+
+    bridges: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def host_networks(bridges: Collection[str] | None, networks: Collection[str] | None) -> HostNetworks:
+    """With None for what is not known."""
+    both = (("bridges", bridges), ("networks", networks))
+    return HostNetworks(
+        bridges=tuple(sorted(bridges or ())),
+        networks=tuple(sorted(networks or ())),
+        unknown=tuple(name for name, found in both if found is None),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
     """What the hypervisor says of this node: whole CPUs, memory in bytes. `nvram_template`: the file that a
-    guest's UEFI variables start as; empty without UEFI."""
+    guest's UEFI variables start as; empty without UEFI. `networks`: None when it does not tell."""
 
     cpus: int
     memory: int
@@ -191,3 +212,4 @@ class HostFacts:
     architecture: str
     virtualization: str
     nvram_template: str = ""
+    networks: HostNetworks | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from reconciler.resources.domains import HostNetworks
 from reconciler.resources.failures import Failures
 
 
@@ -174,7 +175,8 @@ class ForeignDomain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
-    """What a node reports of itself (status/node/Node/NAME). `cpu` in cores, memory in bytes."""
+    """What a node reports of itself (status/node/Node/NAME). `cpu` in cores, memory in bytes. `networks`: by
+    controller, of those that tell."""
 
     uid: str
     ready: bool
@@ -187,6 +189,7 @@ class NodeStatus:
     architecture: str = ""
     virtualization: str = ""
     controllers: Mapping[str, str] = field(default_factory=dict)
+    networks: Mapping[str, HostNetworks] = field(default_factory=dict)
     foreign_domains: tuple[ForeignDomain, ...] = ()
     heartbeat_time: str = ""
     conditions: tuple[Condition, ...] = ()

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields
 from reconciler.ports.controller import Console, Controller, ControllerContext, Host, ResourceController
 from reconciler.ports.controller import Guest as GuestPort
 from reconciler.resources.codec import camel, decode, quantity
-from reconciler.resources.domains import HostFacts
+from reconciler.resources.domains import HostFacts, host_networks
 from reconciler.resources.errors import ControllerUnavailable, InvalidInput
 from reconciler.sim.dummy_console import DummyConsole, DummyGuest
 from reconciler.sim.dummy_guests import Faults, GuestFaults
@@ -32,12 +32,15 @@ TIB = 1 << 40
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DummyOptions:
     """The section `controllers.dummy`. `memory` in bytes; `faults` by VM name or `*`; `persistent`: keep
-    the guests in the state directory, so that they outlive the daemon; `nvram_template`: as of libvirt."""
+    the guests in the state directory, so that they outlive the daemon; `nvram_template`: as of libvirt.
+    `bridges`, `networks`: what the host has; None: it does not tell."""
 
     cpus: int = 256
     memory: int = quantity("bytes", default=TIB)
     persistent: bool = True
     nvram_template: str = ""
+    bridges: tuple[str, ...] | None = None
+    networks: tuple[str, ...] | None = None
     faults: Mapping[str, GuestFaults] = field(default_factory=dict)
     unavailable: tuple[str, ...] = ()
     hang: tuple[str, ...] = ()
@@ -59,6 +62,7 @@ class DummyHost:
             architecture="x86_64",
             virtualization="dummy",
             nvram_template=self._options.nvram_template,
+            networks=host_networks(self._options.bridges, self._options.networks),
         )
 
 

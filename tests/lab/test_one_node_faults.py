@@ -194,8 +194,8 @@ def test_what_a_node_does_not_have_is_said_in_words(node: Any) -> None:
     node.save("good")
     node.until_said("nokernel", "/absent/vmlinuz", "spec.boot")
     assert node.condition("nokernel", "FailedOnNode")["reason"] == "BootFileMissing"
-    node.until_said("nobridge", "vclabsent0", "ip link add")
-    assert node.condition("nobridge", "FailedOnNode")["reason"] == "BridgeMissing"
+    node.until_said("nobridge", "has no bridge 'vclabsent0'")
+    assert node.phase("nobridge") == "Unschedulable"
     node.until_said("huge", "r1: memory", "short")
     assert node.phase("huge") == "Unschedulable"
     node.until_phase("good", "Running")

@@ -16,9 +16,10 @@ from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer
 from reconciler.planning.master import MasterPlan, plan_master
 from reconciler.resources import keys
+from reconciler.resources.domains import HostNetworks
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Binding, Claim, Epoch, ObjectMeta, Source, SpecRecord, dump, load
-from reconciler.resources.status import NodeStatus
+from reconciler.resources.status import MasterStatus, NodeStatus
 from reconciler.resources.transactions import Committed, Put, Txn, TxnResult
 from reconciler.sim.clock import SeededIds, VirtualClock
 from reconciler.sim.store import MemoryStore
@@ -139,3 +140,17 @@ async def test_while_a_large_plan_is_made_the_loop_goes_on(rig: Rig) -> None:
     loop = asyncio.get_running_loop()
     await rig.put(many)
     assert len((await Master(replace(rig.context, plan=plan)).step()).not_placed) == LARGE
+
+
+async def test_a_vm_waits_in_words_until_its_bridge_is_there(rig: Rig) -> None:
+    bare = replace(R1, networks={"dummy": HostNetworks(bridges=("br1",))})
+    await rig.put({keys.node_status(Kind.NODE, "r1"): dump(bare)})
+    rig.spawn(Master(rig.context).run())
+    await rig.put(vm("web", interfaces=[{"name": "lan", "bridge": "br0"}]))
+    await rig.until(lambda: ("web", "Unschedulable") in rig.events)
+    item = rig.cache.get(keys.master_status(Kind.VIRTUAL_MACHINE, "web"))
+    assert item is not None
+    assert load(MasterStatus, item.value).message == "r1: has no bridge 'br0' (has br1)"
+    wired = replace(bare, networks={"dummy": HostNetworks(bridges=("br0", "br1"))})
+    await rig.put({keys.node_status(Kind.NODE, "r1"): dump(wired)})
+    await rig.until(lambda: ("web", "Placed") in rig.events)

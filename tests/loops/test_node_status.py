@@ -7,6 +7,7 @@ import pytest
 from reconciler.adapters.clock import SystemClock, SystemIds
 from reconciler.loops.node_status import near_full
 from reconciler.ports.controller import Controller
+from reconciler.resources.domains import HostNetworks
 from reconciler.resources.images import PoolCapacity
 from reconciler.resources.keys import node_status
 from reconciler.resources.kinds import Kind
@@ -37,6 +38,11 @@ async def test_a_real_hypervisor_s_word_counts_before_the_dummy_s() -> None:
 
 async def test_where_there_is_only_the_dummy_its_word_counts() -> None:
     assert (await reported({"dummy": DummyController(options=DummyOptions(cpus=256))})).cpu == 256
+
+
+async def test_each_controller_tells_what_guests_can_be_connected_to() -> None:
+    told = await reported({"dummy": DummyController(options=DummyOptions(bridges=("br0",)))})
+    assert told.networks == {"dummy": HostNetworks(bridges=("br0",), unknown=("networks",))}
 
 
 @pytest.mark.parametrize(
@@ -77,3 +83,8 @@ async def test_the_condition_of_a_pool_is_reported_with_it() -> None:
     assert status is not None
     assert [(c.type, c.status) for c in status.conditions] == [("NearFull", "False")]
     assert all(condition.last_transition_time for condition in status.conditions)
+
+
+async def test_a_host_without_any_bridge_says_so() -> None:
+    bare = DummyController(options=DummyOptions(bridges=(), networks=()))
+    assert (await reported({"dummy": bare})).networks == {"dummy": HostNetworks()}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from reconciler.planning.placement import NamedConstraint, NodeView, VmDemand, place
 from reconciler.resources.codec import decode
+from reconciler.resources.domains import HostNetworks, host_networks
 from reconciler.resources.infrastructure import Taint
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
 from reconciler.resources.virtualmachine import Toleration
@@ -49,6 +50,31 @@ def test_a_vm_goes_back_to_the_node_that_alone_has_its_disks() -> None:
 def test_a_vm_whose_disks_are_on_two_nodes_fits_nowhere_and_says_so() -> None:
     placement = place([R1, R2], [vm("a", homes=("r1", "r2"))], [])
     assert placement.reasons["a"] == "r1: a disk image is on r2 only; r2: a disk image is on r1 only"
+
+
+def test_a_vm_goes_where_its_bridges_and_networks_are() -> None:
+    wired = vm("a", bridges=("br0", "br1"), networks=("lan",))
+    here = replace(R1, networks={"libvirt": HostNetworks(bridges=("br0", "br1"), networks=("lan",))})
+    there = replace(R2, networks={"libvirt": HostNetworks(bridges=("br0",), networks=())})
+    assert place([here, there], [wired], []).bindings == {"a": "r1"}
+    assert place([replace(here, refuses="is silent"), there], [wired], []).reasons["a"] == (
+        "r1: is silent; r2: has no bridge 'br1' (has br0), has no active network 'lan' (has none)"
+    )
+
+
+def test_what_is_not_known_of_a_nodes_networks_keeps_nothing_away() -> None:
+    wired = vm("a", bridges=("br0",), networks=("lan",))
+    for networks in ({}, {"libvirt": host_networks(None, None)}, {"dummy": HostNetworks()}):
+        assert place([replace(R1, networks=networks)], [wired], []).bindings == {"a": "r1"}
+
+
+def test_vms_that_differ_in_their_bridges_only_go_different_ways() -> None:
+    nodes = [
+        replace(R1, networks={"libvirt": HostNetworks(bridges=("br0",))}),
+        replace(R2, networks={"libvirt": HostNetworks(bridges=("br1",))}),
+    ]
+    vms = [vm("a", bridges=("br1",)), vm("b", bridges=("br0",)), vm("c", bridges=("br1",))]
+    assert place(nodes, vms, []).bindings == {"a": "r2", "b": "r1", "c": "r2"}
 
 
 def test_higher_priority_comes_first_when_room_is_short() -> None:

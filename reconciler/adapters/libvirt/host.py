@@ -12,14 +12,16 @@ import platform
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import libvirt
 
-from reconciler.adapters.libvirt import prove
+from reconciler.adapters.libvirt import failures, prove
+from reconciler.adapters.libvirt.bridges import bridges
 from reconciler.adapters.libvirt.link import Link
 from reconciler.adapters.libvirt.options import Options, Virtualization
 from reconciler.domainxml.host import HostProfile, UefiFirmware
-from reconciler.resources.domains import HostFacts
+from reconciler.resources.domains import HostFacts, HostNetworks, host_networks
 from reconciler.resources.errors import ControllerUnavailable
 
 log = logging.getLogger(__name__)
@@ -129,7 +131,25 @@ def _facts(connection: libvirt.virConnect, profile: HostProfile) -> HostFacts:
         architecture=profile.architecture,
         virtualization=profile.virtualization,
         nvram_template=profile.uefi.nvram_template if profile.uefi is not None else "",
+        networks=_networks(connection),
     )
+
+
+def _networks(connection: libvirt.virConnect) -> HostNetworks:
+    """Of the host that libvirtd is on; what cannot be told is not known."""
+    try:
+        active: list[str] | None = connection.listNetworks()
+    except libvirt.libvirtError as error:
+        if not failures.is_answer(error):
+            raise
+        active = None  # a libvirt without networks
+    here = not urlsplit(connection.getURI()).hostname
+    try:
+        found = bridges() if here else None
+    except OSError as error:
+        log.warning("libvirt: the host's bridges cannot be listed: %s", error)
+        found = None
+    return host_networks(found, active)
 
 
 def machine_types(capabilities: str) -> tuple[str, str, dict[str, str]]:

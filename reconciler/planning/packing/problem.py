@@ -277,9 +277,10 @@ def _kinds(
     for vm, mine in zip(vms, rules_of, strict=True):
         hard = tuple(rule for rule in mine if not rules[rule].weight)
         key: object = vm.controller
-        if vm.node_selector or vm.tolerations or vm.homes or hard or vm.failed:
+        wires = (vm.bridges, vm.networks)
+        if vm.node_selector or vm.tolerations or vm.homes or hard or vm.failed or any(wires):
             wants = tuple(sorted(vm.node_selector.items()))
-            key = (wants, vm.tolerations, vm.controller, vm.homes, hard, frozenset(vm.failed))
+            key = (wants, vm.tolerations, vm.controller, vm.homes, wires, hard, frozenset(vm.failed))
         number = known.setdefault(key, len(known))
         if number == len(reachable):
             reachable.append(_reach(vm, nodes, [rules[rule].allows for rule in hard]))
@@ -296,7 +297,8 @@ def _reach(vm: VmDemand, nodes: Sequence[NodeView], allows: Sequence[Sequence[bo
     for index, node in enumerate(nodes):
         if (vm.homes and vm.homes != (node.name,)) or node.name in vm.failed:
             continue
-        alike = (tuple(node.labels.get(key) for key in wanted), node.taints, node.controllers)
+        wires = node.networks.get(vm.controller)
+        alike = (tuple(node.labels.get(key) for key in wanted), node.taints, node.controllers, wires)
         able = seen.get(alike)
         if able is None:
             able = seen[alike] = not unreachable(vm, node)
@@ -322,3 +324,17 @@ def obstacles(vm: VmDemand, node: NodeView) -> Iterator[str]:
     for taint in node.taints:
         if not any(t.key == taint.key and t.value in (None, taint.value) for t in vm.tolerations):
             yield f"taint {taint.key} is not tolerated"
+    there = node.networks.get(vm.controller)
+    if there is None:
+        return
+    if "bridges" not in there.unknown:
+        yield from _lacking("bridge", vm.bridges, there.bridges)
+    if "networks" not in there.unknown:
+        yield from _lacking("active network", vm.networks, there.networks)
+
+
+def _lacking(what: str, wanted: Sequence[str], there: Sequence[str]) -> Iterator[str]:
+    """Bridges, or networks, that the host has not."""
+    for name in wanted:
+        if name not in there:
+            yield f"has no {what} '{name}' (has {', '.join(there) or 'none'})"
