@@ -195,9 +195,10 @@ class RadosStore:
         self._hints.stop()
         patience = 3 * self._op_timeout + 1
         ended = [self._worker.join(patience), self._hints.join(self._op_timeout + 1)]
-        if not all(ended):
-            log.warning("store %s: Ceph still holds a call, left behind", self._link.place)
-        self._link.shutdown()
+        if all(ended):
+            self._link.shutdown()
+        else:
+            log.warning("store %s: Ceph still holds a call; left connected", self._link.place)
 
     async def _look(self, query: Callable[[Replica], T], *, timeout: float, past: int | None = None) -> T:
         """The query's answer; StoreUnavailable after `timeout` seconds, or when Ceph fails."""
