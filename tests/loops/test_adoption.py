@@ -19,6 +19,7 @@ from reconciler.resources.domains import Observed
 from reconciler.resources.images import RbdName
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Binding, Claim, ClaimPhase, DiskClaim, Intent, Pin, dump
+from reconciler.resources.transactions import Put, Resolution, Txn, Unresolved
 from reconciler.sim.ceph import SimCeph, SimClient, SimImage
 from reconciler.sim.controller import DummyController
 from reconciler.sim.dummy_guests import Faults
@@ -27,7 +28,7 @@ from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDir
 from reconciler.sim.node import SimNode
 from reconciler.sim.rbd import SimRbd
 from reconciler.sim.rbd_guests import RbdGuests
-from reconciler.sim.store import MemoryStore
+from reconciler.sim.store import MemoryStore, TxnFault, touching
 from reconciler.testing.manifests import parse
 
 UUID = "a0000000-0000-4000-8000-0000000000aa"
@@ -46,6 +47,16 @@ spec:
   disks: [{name: vda, pool: ceph, image: web-disk}]
 """
 MOST = 40
+THE_CLAIM = touching(keys.claim("web"))
+
+
+class VagueStore(MemoryStore):
+    """While `vague` it cannot say what became of a transaction."""
+
+    vague = False
+
+    async def resolve(self, txn_id: str, *, timeout: float = 2.0) -> Resolution:
+        return Unresolved() if self.vague else await super().resolve(txn_id, timeout=timeout)
 
 
 class World:
@@ -56,7 +67,7 @@ class World:
         self.ceph.images[ROOT] = SimImage(id="1001", size=1 << 20)
         self.dummy = DummyController()
         self.guests = RbdGuests(self.dummy, self.ceph)
-        self.store = MemoryStore()
+        self.store = VagueStore()
         self.directory, self.bases = MemoryManifestDirectory(), MemoryBaseStore()
         self.node: SimNode
         self.adoptions: Adoptions
@@ -326,6 +337,46 @@ class TestRefused:
     ) -> None:
         world.make_domain()
         assert said in (await world.adopt(content=content)).error
+
+
+class TestWritesThatAreNotAnswered:
+    """The write with the claim; SAFETY rule 2 says what may be concluded."""
+
+    async def test_one_that_did_not_arrive_gives_the_domain_back(self, world: World) -> None:
+        world.make_domain()
+        world.store.arm(TxnFault.REFUSED, when=THE_CLAIM)
+        assert "refused" in (await world.adopt()).error
+        assert await world.defined()
+        assert (await world.domain()).uid == ""
+
+    async def test_one_that_the_log_knows_of_has_happened(self, world: World) -> None:
+        world.make_domain()
+        world.store.arm(TxnFault.APPLIED, when=THE_CLAIM)
+        assert (await world.adopt()).result == "adopted"
+
+    async def test_one_that_may_still_arrive_leaves_the_domain_as_it_is_also_at_a_second_attempt(
+        self, world: World
+    ) -> None:
+        world.make_domain()
+        world.store.vague = True
+        world.store.arm(TxnFault.LATE, when=THE_CLAIM)
+        assert "not certain that nothing was recorded" in (await world.adopt()).error
+        identity = keys.disk(f"{world.ceph.fsid}/vms//1001")
+        world.store.vague = False
+        other = Txn(id="x", puts=(Put(key=identity, value=dump(DiskClaim(node="r2", vm="db", uid="u"))),))
+        await world.store.txn(other)
+        await world.node.until(lambda: world.node.views.exists(identity))
+        assert "held by another VM" in (await world.adopt()).error
+        assert not await world.defined()
+        assert (await world.domain()).uid == UUID
+        await world.node.put(identity, None)
+        await world.node.until(lambda: not world.node.views.exists(identity))
+        before = await world.domain()
+        world.store.cluster.land()
+        if not world.node.views.exists(keys.claim("web")):
+            await world.adopt()
+        await world.node.until(lambda: world.node.phase("web") == "Running")
+        assert (await world.domain()).incarnation == before.incarnation
 
 
 @pytest.mark.parametrize("after", [False, True])

@@ -81,17 +81,26 @@ def run(
     for error in (*errors, *found.errors):
         complain(error)
     well = not errors and not found.errors
-    if not found.manifests:
+    manifests = found.manifests if names else _without_own(found.manifests)
+    if not manifests:
         if well:
             print("No domains found", file=sys.stderr)
         return 0 if well else 1
     if dry_run == "client":
-        _print_manifests(found.manifests, chosen)
+        _print_manifests(manifests, chosen)
         return 0 if well else 1
-    if dry_run == "none" and not _agreed(found.manifests, yes):
+    if dry_run == "none" and not _agreed(manifests, yes):
         print("Cancelled, nothing was changed")
         return 1
-    return 0 if _send(client, found.manifests, chosen, dry_run == "server") and well else 1
+    return 0 if _send(client, manifests, chosen, dry_run == "server") and well else 1
+
+
+def _without_own(manifests: Sequence[Manifest]) -> list[Manifest]:
+    """Those that are not vcl's already, where nobody named any."""
+    own = [manifest.vm.domain for manifest in manifests if manifest.vm.owner is not None]
+    if own:
+        print(f"Left out, since they carry the mark of vcl: {', '.join(own)}", file=sys.stderr)
+    return [manifest for manifest in manifests if manifest.vm.owner is None]
 
 
 def _places(client: Client, alone: bool) -> Places:

@@ -62,6 +62,14 @@ def test_domains_are_chosen_by_name_and_renamed(vcl: Any, api: Any) -> None:
     assert domain["domain"] == "web_1"
 
 
+def test_what_is_vcls_already_is_left_out_unless_it_is_named(vcl: Any, api: Any) -> None:
+    own = str(FIXTURES / "made-by-vcl.xml")
+    result = vcl("adopt", "--from", own, "--from", NT4)
+    assert (result.code, result.out) == (0, "virtualmachine/nt4 created\n")
+    assert "Left out, since they carry the mark of vcl: returned" in result.err
+    assert vcl("adopt", "--from", own, "returned").out == "virtualmachine/returned created\n"
+
+
 def test_one_that_fails_does_not_hold_up_the_others(vcl: Any, api: Any) -> None:
     api.refused["pcmk-mail"] = "there is a VM 'pcmk-mail' already"
     result = vcl("adopt", "--from", MAIL, "--from", NT4, "--from", str(FIXTURES / "rbd-many-monitors.xml"))
