@@ -82,6 +82,7 @@ async def _check_owner(rig: Rig, node: SimNode) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_killed_at_each_step_of_a_start(tmp_path: Path, after: bool) -> None:
     finished = False
