@@ -68,6 +68,7 @@ class Isolation:
     def __init__(self, context: IsolationContext) -> None:
         self._context = context
         self._measure = Measure.NOTHING
+        self._held_since = 0.0
         self._contrast_since: float | None = None
         self._failing: dict[str, str] = {}
 
@@ -141,9 +142,14 @@ class Isolation:
         }
         reason, follows = words[decision.measure]
         context, bad = self._context, decision.measure is not Measure.RESUME
-        log.warning("node %s: %s; %s", context.node, decision.reason, follows)
+        now, said = context.clock.monotonic(), decision.reason
+        if not bad:
+            said = f"{said}, after {now - self._held_since:.1f} s"
+        elif not context.hold.reason:
+            self._held_since = now
+        log.warning("node %s: %s; %s", context.node, said, follows)
         kind = EventType.WARNING if bad else EventType.NORMAL
-        context.event(kind, Kind.NODE, context.node, reason, f"{decision.reason}; {follows}")
+        context.event(kind, Kind.NODE, context.node, reason, f"{said}; {follows}")
 
     def _release(self) -> None:
         """First it is not empty any more, then the agent may make it so."""

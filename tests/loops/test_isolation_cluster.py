@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from reconciler.adapters.schema_files import load_schemas
 from reconciler.resources import keys
 from reconciler.resources.domains import PauseReason
 from reconciler.resources.manifest import ParsedFile, parse_manifest
-from reconciler.resources.records import Claim, load
+from reconciler.resources.records import Claim, Event, load
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.dummy_guests import Guest, Life
 from reconciler.sim.fencer import SimBlocklist, SimCephFencer
@@ -67,6 +68,12 @@ class Site:
     def pauses(self, node: str) -> set[PauseReason]:
         return {guest.pause for guest in self.alive(node)}
 
+    def told(self, reason: str) -> list[str]:
+        """The messages of the events with that reason, as they are in the store."""
+        cluster = self.world.storage.cluster
+        events = [load(Event, item.value) for item in cluster.list(keys.EVENTS).items]
+        return [event.message for event in events if event.reason == reason]
+
     def cut(self, node: str) -> None:
         self.world.faults.do(f"isolate {node}")
         self.world.faults.do(f"store-cut {node}")
@@ -93,6 +100,18 @@ def test_five_seconds_without_contact_cost_a_pause_and_nothing_else(unfenced: Si
     unfenced.world.faults.heal()
     unfenced.world.run_until(lambda: unfenced.pauses(unfenced.home) == {PauseReason.NONE}, 20.0)
     assert unfenced.marks() == unfenced.before
+
+
+def test_the_end_of_a_cut_tells_how_long_the_guests_were_held(unfenced: Site) -> None:
+    unfenced.cut(unfenced.home)
+    unfenced.world.run_until(lambda: unfenced.pauses(unfenced.home) == {PauseReason.ISOLATED}, 10.0)
+    unfenced.world.run_for(7.0)
+    unfenced.world.faults.heal()
+    unfenced.world.run_until(lambda: unfenced.told("ContactBack") != [], 20.0)
+    [message] = unfenced.told("ContactBack")
+    length = re.fullmatch(r"the store answers this node again, after (\d+\.\d) s; each guest .*", message)
+    assert length is not None, message
+    assert 7.0 <= float(length[1]) <= 12.0
 
 
 def test_a_node_fenced_while_it_was_cut_off_resumes_nothing_and_ends_its_guests(site: Site) -> None:
