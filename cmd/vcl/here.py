@@ -58,15 +58,17 @@ def dial_problem(address: str, port: int) -> str:
     return ""
 
 
-def require_rados() -> None:
-    """Raises InvalidInput when Python cannot talk to Ceph."""
+def require_rados(*, images: bool = False) -> None:
+    """Raises InvalidInput when Python cannot talk to Ceph; with `images`, to RBD."""
     from importlib.util import find_spec
 
-    if find_spec("rados") is None:
+    for binding in ("rados", "rbd") if images else ("rados",):
+        if find_spec(binding) is not None:
+            continue
         raise InvalidInput(
-            "Python's binding for Ceph, rados, is not installed or not visible",
-            cure="install python3-rados (Debian; elsewhere it comes with ceph), and make vcl's environment "
-            "with `/usr/bin/python3 -m venv --system-site-packages`",
+            f"Python's binding for Ceph, {binding}, is not installed or not visible",
+            cure=f"install python3-{binding} (Debian; elsewhere it comes with ceph), and make vcl's "
+            "environment with `/usr/bin/python3 -m venv --system-site-packages`",
         )
 
 

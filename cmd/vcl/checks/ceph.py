@@ -30,6 +30,14 @@ FAST = {
 are, and the value; 28 s became 12 s in a trial with three hosts. The monitors' own interval is what every
 entry of the blocklist waits for, wherever Ceph runs."""
 RECLAIM = "auth_allow_insecure_global_id_reclaim"
+RBD_EXPIRY, DEFAULT_EXPIRY = "rbd_blocklist_expire_seconds", "mon_osd_blocklist_default_expire"
+LASTING = {
+    RBD_EXPIRY: ("client", "an RBD client that takes over a dead one's image"),
+    DEFAULT_EXPIRY: ("mon", "`ceph osd blocklist add` by hand"),
+}
+"""How long an entry of the blocklist lasts, in seconds: whose setting it is, and whose entries these are.
+vcl's own and those of its guests last for years whatever is set here; this is about everybody else's."""
+YEAR, TEN_YEARS = 365 * 86400, 315360000
 COPIES, LEAST_COPIES = 3, 2
 MOSTLY_FULL = 0.85
 MAKE_ROOM = "add OSDs, or remove data"
@@ -193,8 +201,28 @@ def _settings(diagnosis: Diagnosis) -> Iterator[Finding]:
             message=f"{RECLAIM} is true: a client could take another one's place",
             cure=f"once all clients are of this century: ceph config set mon {RECLAIM} false",
         )
+    yield from _lasting(diagnosis)
     if not slow and diagnosis.settings.get(RECLAIM) not in ("true", "1"):
         yield Finding(check="ceph-settings", level=Level.OK, message="Ceph is set to notice a dead host soon")
+
+
+def _lasting(diagnosis: Diagnosis) -> Iterator[Finding]:
+    """Advice: a client that outlives its entry writes again (SAFETY rule 11)."""
+    known = {name: _number(diagnosis.settings[name]) for name in LASTING if diagnosis.settings.get(name)}
+    if known.get(RBD_EXPIRY) == 0.0:  # Ceph's own default: the monitors' time
+        known = {name: known.get(DEFAULT_EXPIRY, YEAR) for name in known}
+    short = [name for name, seconds in sorted(known.items()) if seconds < YEAR]
+    for name in short:
+        section, who = LASTING[name]
+        yield Finding(
+            check="ceph-blocklist",
+            level=Level.WARN,
+            message=f"{who} shuts a client out for {known[name]:g} s only, and then it writes again ({name})",
+            cure=f"ceph config set {section} {name} {TEN_YEARS}",
+        )
+    if known and not short:
+        message = "whoever shuts a client out does it for years, by Ceph's configuration too"
+        yield Finding(check="ceph-blocklist", level=Level.OK, message=message)
 
 
 def _number(text: str | None) -> float:

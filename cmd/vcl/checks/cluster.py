@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ from vcl.node_config import NodeConfig, read_config
 if TYPE_CHECKING:
     from reconciler.adapters.rados.probe import Diagnosis
 
-YEAR = 365 * 86400
-EXPIRY = re.compile(r"^\s*rbd[ _]bl(?:ock|ack)list[ _]expire[ _]seconds\s*=\s*(\d+)", re.MULTILINE)
 CLIENTS = {"ceph-mgr": "a Ceph manager", "ceph-mds": "a CephFS metadata server"}
 
 
@@ -38,7 +35,7 @@ def configuration(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
 
 def cluster(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
     """What this node shares with the others."""
-    config = _config(machine)
+    config = usable_config(machine)
     if config is None or not (config.in_ceph or config.clustered):
         return
     diagnosis: Diagnosis | None = None
@@ -59,7 +56,7 @@ def cluster(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
 
 def other_clients(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
     """Fencing a node cuts every Ceph client on its addresses, not only its guests."""
-    config = _config(machine)
+    config = usable_config(machine)
     if config is None or not (config.in_ceph and config.clustered):
         return
     running = {
@@ -79,29 +76,7 @@ def other_clients(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
         )
 
 
-def guests_conf(machine: Machine, vcld: Daemon) -> Iterator[Finding]:
-    """A person's own configuration for QEMU has what vcl's has: entries that last (SAFETY rule 11)."""
-    for pool in vcld.pools:
-        conf = ((pool.get("spec") or {}).get("rbd") or {}).get("qemuConf")
-        if not conf:
-            continue
-        text = machine.text(str(conf))
-        lasts = text is not None and any(float(found) >= YEAR for found in EXPIRY.findall(text))
-        name = (pool.get("metadata") or {}).get("name")
-        yield Finding(
-            check="ceph-guests",
-            level=Level.OK if lasts else Level.FAIL,
-            message=f"guests in pool {name} shut dead clients out for years"
-            if lasts
-            else f"{conf} of pool {name} {'cannot be read' if text is None else 'leaves the default'}: QEMU "
-            "shuts a dead client out for an hour only, which then writes again",
-            cure=""
-            if lasts
-            else f"add `rbd blocklist expire seconds = 315360000` to {conf}, or leave `qemuConf` out",
-        )
-
-
-def _config(machine: Machine) -> NodeConfig | None:
+def usable_config(machine: Machine) -> NodeConfig | None:
     """The configuration; `configuration` tells what is wrong with it."""
     try:
         return read_config(machine.path(machine.config))

@@ -18,6 +18,8 @@ from vcl import here
 if TYPE_CHECKING:
     from reconciler.adapters.rados.link import Place
     from reconciler.adapters.rados.probe import Diagnosis
+    from reconciler.adapters.rbd.guest_probe import GuestDiagnosis
+    from reconciler.resources.infrastructure import RbdPool
 
 COMMAND_SECONDS = 5.0
 
@@ -60,6 +62,7 @@ class Daemon:
     problems: tuple[str, ...] = ()
     node: Mapping[str, Any] = field(default_factory=dict)
     pools: tuple[Mapping[str, Any], ...] = ()
+    vms: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def answers(self) -> bool:
@@ -97,6 +100,12 @@ def _diagnose(place: Place, image_pools: Sequence[str]) -> Diagnosis:
     return diagnose(place, image_pools)
 
 
+def _diagnose_guests(pools: Sequence[RbdPool], state: Place) -> GuestDiagnosis:
+    from reconciler.adapters.rbd.guest_probe import diagnose_guests
+
+    return diagnose_guests(pools, state)
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -106,7 +115,8 @@ class Machine:
     """Files below `root`; the rest through functions, so that a test can answer for them. `free` in bytes.
 
     `config`: vcld's configuration. `ceph` tries Ceph out, for a store and the pools of images, and raises
-    VclError. The last three say what is wrong, or nothing.
+    VclError; `guests` does it as the guests' user of pools that share one. The last three say what is wrong,
+    or nothing.
     """
 
     root: Path = Path("/")
@@ -119,6 +129,7 @@ class Machine:
     now: Callable[[], datetime] = _now
     name: Callable[[], str] = here.name
     ceph: Callable[[Place, Sequence[str]], Diagnosis] = _diagnose
+    guests: Callable[[Sequence[RbdPool], Place], GuestDiagnosis] = _diagnose_guests
     dial: Callable[[str, int], str] = here.dial_problem
     address: Callable[[str], str] = here.address_problem
     port: Callable[[str, int], str] = here.port_problem

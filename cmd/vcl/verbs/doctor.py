@@ -12,7 +12,7 @@ import typer
 from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind, info_for
 from vcl import output
-from vcl.checks import cluster, daemon, host, virtualization
+from vcl.checks import cluster, daemon, guests, host, virtualization
 from vcl.checks.machine import Daemon, Finding, Level, Machine
 from vcl.client import ApiError, Client
 from vcl.session import UsageError, connect
@@ -37,7 +37,8 @@ CHECKS: tuple[Check, ...] = (
     cluster.configuration,
     cluster.cluster,
     cluster.other_clients,
-    cluster.guests_conf,
+    guests.guests_user,
+    guests.images,
     daemon.disk_space,
     host.python,
     host.open_files,
@@ -115,6 +116,7 @@ def ask_daemon(client: Client) -> Daemon:
         status = client.get("status")
         nodes = client.objects(info_for(Kind.NODE)).get("items") or []
         pools = client.objects(info_for(Kind.STORAGE_POOL)).get("items") or []
+        vms = client.objects(info_for(Kind.VIRTUAL_MACHINE)).get("items") or []
     except VclError as error:
         return Daemon(socket=client.path, error=error.message, cure=error.cure)
     mine = [node for node in nodes if (node.get("metadata") or {}).get("name") == version.get("node")]
@@ -125,6 +127,7 @@ def ask_daemon(client: Client) -> Daemon:
         problems=_readiness(client),
         node=mine[0] if mine else {},
         pools=tuple(pools),
+        vms=tuple(vms),
     )
 
 

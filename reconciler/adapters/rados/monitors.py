@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -63,29 +64,31 @@ class Answer:
 class Monitors:
     """Connected until `close`; use it in a `with`."""
 
-    def __init__(self, conf: ConfFile, user: str, cluster: Any) -> None:
-        """Use `connect`."""
+    def __init__(self, conf: ConfFile, user: str, cluster: Any, again: Callable[[], Monitors]) -> None:
+        """Use `connect`. `again` makes a connection like this one."""
         self.conf = conf
         self.user = user
+        self.again = again
         self._cluster = cluster
 
     @classmethod
-    def connect(cls, conf: ConfFile, user: str, *, timeout: int = TIMEOUT) -> Monitors:
-        """As client.USER, with the keyring that the configuration leads to. Raises AccessDenied when there is
-        no key, or a wrong one, StoreUnavailable when Ceph does not answer."""
+    def connect(cls, conf: ConfFile, user: str, *, timeout: int = TIMEOUT, key: str = "") -> Monitors:
+        """As client.USER, with `key`, or the keyring that the configuration leads to. Raises AccessDenied
+        when there is no key, or a wrong one, StoreUnavailable when Ceph does not answer."""
         if not os.access(conf, os.R_OK):
             raise StoreUnavailable(
                 f"Ceph's configuration {conf} cannot be read",
                 cure="copy it from a host of the Ceph cluster, or name another one",
             )
         try:
-            cluster = connect(str(conf), user, op_timeout=timeout, connect_timeout=timeout)
+            settings = {"key": key} if key else {}
+            cluster = connect(str(conf), user, op_timeout=timeout, connect_timeout=timeout, settings=settings)
         except (rados.PermissionError, rados.PermissionDeniedError, rados.ObjectNotFound) as error:
             found = cannot_connect(error, conf, user)
             raise AccessDenied(found.message, cure=found.cure) from error
         except rados.Error as error:
             raise cannot_connect(error, conf, user) from error
-        return cls(conf, user, cluster)
+        return cls(conf, user, cluster, partial(cls.connect, conf, user, timeout=timeout, key=key))
 
     def __enter__(self) -> Monitors:
         return self
@@ -110,6 +113,12 @@ class Monitors:
         """This connection's number, as lock owners and watchers show it."""
         number: int = self._cluster.get_instance_id()
         return number
+
+    def effective(self, name: str) -> str:
+        """A setting as this connection has it, from Ceph's central configuration too; empty for an unknown
+        one."""
+        value: str | None = self._cluster.conf_get(name)
+        return value or ""
 
     def ask(self, prefix: str, **arguments: Any) -> Answer:
         """What the monitors say to a command, refusals included. Raises StoreUnavailable when they do not

@@ -36,6 +36,8 @@ SETTINGS = {
     "mon_client_ping_interval": "osd.0",
     "mon_client_ping_timeout": "osd.0",
     "auth_allow_insecure_global_id_reclaim": "mon.a",
+    "rbd_blocklist_expire_seconds": "client.admin",
+    "mon_osd_blocklist_default_expire": "mon.a",
 }
 """What is looked up, and whose section of the configuration says it: of those that both read, the one that is
 forgotten more easily."""
@@ -103,7 +105,7 @@ def diagnose(place: Place, image_pools: Sequence[str] = ()) -> Diagnosis:
 
 
 def rights(monitors: Monitors, place: Place, image_pools: Sequence[str]) -> tuple[Right, ...]:
-    """Each thing that failover needs, tried."""
+    """Each thing that failover needs, tried. `image_pools`: POOL or POOL/NAMESPACE."""
     found = [
         *_blocklist(monitors),
         _command(monitors, "osd down", ids=[NO_OSD]),
@@ -164,14 +166,14 @@ def _write_state(monitors: Monitors, place: Place) -> None:
         _drop(ioctx, name)
 
 
-def _break_lock(monitors: Monitors, pool: str) -> None:
+def _break_lock(monitors: Monitors, where: str) -> None:
     """Lock an object as one client and break the lock as another, as `rbd lock break` does with an image.
     Raises rados.Error, StoreUnavailable."""
-    name = _scratch()
-    mine = monitors.pool(pool)
+    name, (pool, _, namespace) = _scratch(), where.partition("/")
+    mine = monitors.pool(pool, namespace)
     try:
-        with Monitors.connect(monitors.conf, monitors.user) as owner:
-            theirs = owner.pool(pool)
+        with monitors.again() as owner:
+            theirs = owner.pool(pool, namespace)
             try:
                 theirs.lock_exclusive(name, _LOCK, "theirs", "vcl doctor")
                 mine.execute(name, "lock", "break_lock", _break_request("theirs", owner.instance))

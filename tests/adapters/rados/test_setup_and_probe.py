@@ -171,9 +171,23 @@ def test_a_diagnosis_tells_what_ceph_is_like(ceph: Any, place: Place) -> None:
     assert found.pools["vms"].applications == ("rbd",)
     assert found.settings["osd_heartbeat_grace"] == "20"
     assert found.settings["auth_allow_insecure_global_id_reclaim"] == "false"
+    assert found.settings["rbd_blocklist_expire_seconds"] == "0"
+    assert float(found.settings["mon_osd_blocklist_default_expire"]) == 3600.0
     assert found.keyring.endswith("ceph.client.vcl.keyring")
     assert "does not exist" in found.state
     assert [right.name for right in found.rights if "lock" in right.name][-1] == "lock break in vms"
+
+
+def test_what_ceph_is_told_centrally_is_what_counts(ceph: Any, place: Place) -> None:
+    ceph.command("config", "set", "client", "rbd_blocklist_expire_seconds", "315360000")
+    ceph.command("config", "set", "mon", "mon_osd_blocklist_default_expire", "315360000")
+    try:
+        found = diagnose(place).settings
+    finally:
+        ceph.command("config", "rm", "client", "rbd_blocklist_expire_seconds")
+        ceph.command("config", "rm", "mon", "mon_osd_blocklist_default_expire")
+    assert float(found["rbd_blocklist_expire_seconds"]) == 315360000.0
+    assert float(found["mon_osd_blocklist_default_expire"]) == 315360000.0
 
 
 def test_a_wrong_key_is_told_from_a_ceph_that_is_away(ceph: Any, tmp_path: Path) -> None:

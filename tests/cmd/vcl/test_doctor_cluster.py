@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vcl.checks.cluster import cluster, configuration, guests_conf, other_clients
+from vcl.checks.cluster import cluster, configuration, other_clients
 from vcl.checks.machine import Daemon, Finding, Level, Machine
 from vcl.here import REFUSED
 
@@ -299,18 +299,24 @@ def test_what_else_fencing_would_cut_off_is_named(well: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "lasts"),
-    [
-        ("[client]\nrbd_blocklist_expire_seconds = 315360000\n", True),
-        ("[client]\n  rbd blacklist expire seconds=315360000\n", True),
-        ("[client]\nrbd blocklist expire seconds = 3600\n", False),
-        ("[client]\n# rbd blocklist expire seconds = 315360000\n", False),
-    ],
+    ("name", "section"),
+    [("rbd_blocklist_expire_seconds", "client"), ("mon_osd_blocklist_default_expire", "mon")],
 )
-def test_a_persons_configuration_for_qemu_must_fence_for_years(well: Machine, text: str, lasts: bool) -> None:
-    well.path("/etc/ceph/qemu.conf").write_text(text)
-    rbd = {"pool": "vms", "qemuConf": "/etc/ceph/qemu.conf"}
-    pool = {"metadata": {"name": "ceph"}, "spec": {"type": "rbd", "rbd": rbd}}
-    [finding] = guests_conf(well, replace(VCLD, pools=(pool,)))
-    assert (finding.level is Level.OK) is lasts
-    assert bool(finding.cure) is not lasts
+def test_entries_that_others_make_for_an_hour_are_found(well: Machine, name: str, section: str) -> None:
+    finding = only(with_ceph(well, settings={name: "3600"}))
+    assert (finding.check, finding.level) == ("ceph-blocklist", Level.WARN)
+    assert f"for 3600 s only, and then it writes again ({name})" in finding.message
+    assert finding.cure == f"ceph config set {section} {name} 315360000"
+    lasting = with_ceph(well, settings={name: "315360000.000000"})
+    assert bad(lasting) == []
+    assert "ceph-blocklist" in {finding.check for finding in found(lasting)}
+
+
+def test_rbd_clients_that_are_told_no_time_take_the_monitors(well: Machine) -> None:
+    told = {"rbd_blocklist_expire_seconds": "0", "mon_osd_blocklist_default_expire": "3600.000000"}
+    assert [finding.message.split(" shuts")[0] for finding in bad(with_ceph(well, settings=told))] == [
+        "`ceph osd blocklist add` by hand",
+        "an RBD client that takes over a dead one's image",
+    ]
+    told["mon_osd_blocklist_default_expire"] = "315360000.000000"
+    assert bad(with_ceph(well, settings=told)) == []
