@@ -9,11 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from reconciler.loops.intents import Intents
 from reconciler.loops.views import Views
 from reconciler.planning.election import settle_seconds
 from reconciler.planning.liveness import ordered
 from reconciler.planning.manifest_parsed import ParseFile
+from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources import keys
+from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Epoch, load
 from reconciler.resources.status import Phase, VmNodeStatus
@@ -23,7 +26,7 @@ from reconciler.sim.scenario import readable
 from reconciler.sim.scenario_expect import acting, differing, running, stored
 from reconciler.sim.scenario_verbs import apply
 from reconciler.sim.site_ceph import SiteCeph
-from reconciler.sim.world import NotInTime, RandomFaults, World
+from reconciler.sim.world import NodePorts, NotInTime, RandomFaults, World
 from reconciler.sim.writing import manifest, virtual_machine
 
 WELL_WITHIN = 30.0
@@ -43,7 +46,7 @@ LINES = 80
 class Plan:
     """`seconds` of faults, so many beginning in a second (`density`), and an action of a user every `pace`
     seconds on the average. `log_size`: transactions that the store remembers. `fencing`: guests have
-    disks in a Ceph, and silent nodes are fenced."""
+    disks in a Ceph, and silent nodes are fenced. `drains`: users also cordon, drain and bring back nodes."""
 
     seed: int
     nodes: int = 3
@@ -52,11 +55,12 @@ class Plan:
     pace: float = 2.0
     log_size: int = 200
     fencing: bool = False
+    drains: bool = False
 
     def __str__(self) -> str:
         return (
             f"tools/soak.py --seed {self.seed} --nodes {self.nodes} --length {self.seconds:g} "
-            f"--density {self.density:g} --runs 1{' --fencing' * self.fencing}"
+            f"--density {self.density:g} --runs 1{' --fencing' * self.fencing}{' --drains' * self.drains}"
         )
 
 
@@ -106,6 +110,8 @@ class _Run:
         faults = RandomFaults(seed=plan.seed, density=plan.density, seconds=plan.seconds)
         world.faults.play(faults.schedule(world.names))
         self._users.begin()
+        if plan.drains:
+            Caretakers(self._cluster, plan.seed).begin(plan.seconds)
         if self._site is not None:
             Monitors(self._site, plan.seed).begin(plan.seconds)
         world.run_for(plan.seconds + 0.001)
@@ -215,6 +221,51 @@ class Monitors:
 
     def _hang(self, hang: bool) -> None:
         self._site.blocklist.hang = hang
+
+
+class Caretakers:
+    """People who take nodes out of service and back, from any node, and bring all of them back at the end."""
+
+    def __init__(self, cluster: SimCluster, seed: int) -> None:
+        self._cluster = cluster
+        self._random = Random(f"{seed}/caretakers")
+
+    def begin(self, seconds: float) -> None:
+        """Act now and then for so long."""
+        schedule, names = self._cluster.world.schedule, sorted(self._cluster.hosts)
+        at = self._random.expovariate(1 / 6.0)
+        while at < seconds:
+            verb, back = self._random.choice(tuple(NodeVerb)), self._random.random() < 0.5
+            schedule.call_later(at, self._ask, self._random.choice(names), verb, names, back)
+            at += self._random.expovariate(1 / 6.0)
+        schedule.call_later(seconds, self._open, names)
+
+    def _open(self, names: list[str]) -> None:
+        """All nodes take VMs again; asked until all agree, since the store may be away."""
+        for name in names:
+            for verb in (NodeVerb.MAINTENANCE_OFF, NodeVerb.UNCORDON):
+                self._ask(name, verb, names, False)
+        if any(stored(self._cluster, keys.intent(Kind.NODE, name)) is not None for name in names):
+            self._cluster.world.schedule.call_later(1.0, self._open, names)
+
+    def _ask(self, node: str, verb: NodeVerb, on: list[str], bring_back: bool) -> None:
+        ends = verb in (NodeVerb.UNCORDON, NodeVerb.MAINTENANCE_OFF)
+        where = self._random.choice(on)
+        loops = self._cluster.loops(where)
+        if loops is None:
+            return
+        intents = Intents(loops.views, loops.writer, loops.ports.clock, loops.ports.ids)
+        world = self._cluster.world
+
+        async def call(_: NodePorts) -> None:
+            try:
+                await intents.apply_to_node(verb, node, bring_back=bring_back and ends)
+            except VclError as error:
+                world.say(f"vcl {verb} {node} on {where}: {error.message}")
+            else:
+                world.say(f"vcl {verb} {node} on {where}")
+
+        world.node(where).spawn(call)
 
 
 class _Users:

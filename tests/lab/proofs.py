@@ -31,7 +31,7 @@ metadata: {{name: {name}}}
 spec:
   cpu: {{cores: 1, model: qemu64}}
   memory: 128Mi
-  terminationGracePeriodSeconds: 0
+  terminationGracePeriodSeconds: {grace}
   boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: console=ttyS0 quiet vcl.name={name}}}
   disks: [{{name: data, pool: ceph, size: 4Mi}}{more}]
 """
@@ -71,12 +71,13 @@ class Proofs(Watched):
         """Make it, and have it on `home`, counting."""
         self.spread({vm: home}, more=more)
 
-    def spread(self, homes: Mapping[str, str], *, more: str = "") -> None:
+    def spread(self, homes: Mapping[str, str], *, more: str = "", grace: int = 0) -> None:
         """Make these VMs, and have each on its node, counting: until a VM is bound, the other nodes take
-        nothing new. `more`: disks after the one that it counts on."""
+        nothing new. `more`: disks after the one that it counts on; `grace`: seconds to shut down in."""
         for vm, home in homes.items():
             self._close(*self.others(home))
-            text = MANIFEST.format(name=vm, more=more, kernel=self._guest.kernel, initrd=self._guest.initrd)
+            boot = {"kernel": self._guest.kernel, "initrd": self._guest.initrd}
+            text = MANIFEST.format(name=vm, more=more, grace=grace, **boot)
             self.nodes[home].save(f"{vm}.yaml", text)
             self.until(lambda vm=vm, home=home: self._bound(vm, home), f"{vm} is bound to {home}")
         self._close()

@@ -82,6 +82,28 @@ def test_the_lock_that_a_crashed_host_left_keeps_nobody_from_starting(proof: Any
     proof.retire("locked")
 
 
+def test_a_node_in_maintenance_is_left_in_order_and_its_vms_come_back_when_asked(proof: Any) -> None:
+    home, other = proof.workers()
+    vms = ("drained", "shut")
+    proof.spread(dict.fromkeys(vms, home), grace=60)
+    before = {vm: proof.last(vm) for vm in vms}
+    begun = time.monotonic()
+    done = proof.nodes[other].vcl("node", "maintenance", home, "on", "--timeout", "80s")
+    print(f"{home} is empty after {time.monotonic() - begun:.1f} s")
+    assert f"drained: is shut down, and started on {other}" in done.stdout or "started on r1" in done.stdout
+    assert done.stdout.endswith(f"node/{home} drained\n")
+    assert proof.homes("drained") != [home]
+    away = {vm: proof.restarts(vm, before[vm]) for vm in vms}
+    reasons = {event["reason"] for event in proof.nodes[other].ask("events", "vm/drained")["items"]}
+    assert "Stopping" in reasons
+    assert "Killing" not in reasons, "it was asked to power off, and did"
+    proof.nodes[other].vcl("node", "maintenance", home, "off", "--return")
+    for vm in vms:
+        proof.restarts(vm, away[vm], on=home)
+    assert proof.fenced() == []
+    proof.retire(*vms)
+
+
 def test_the_audit_looked_at_all_of_that(formed: Any) -> None:
     assert formed.lab.audit.seen("passes") > 100
     assert formed.lab.audit.findings() == []

@@ -42,9 +42,14 @@ def test_invariants_hold_and_the_cluster_recovers(plan: Plan) -> None:
 
 FENCED = [
     Plan(seed=61, seconds=60.0, fencing=True),
+    Plan(seed=71, seconds=30.0, fencing=True, drains=True),
     *(
         pytest.param(Plan(seed=seed, seconds=120.0, fencing=True), marks=pytest.mark.slow)
         for seed in (62, 63)
+    ),
+    *(
+        pytest.param(Plan(seed=seed, seconds=120.0, fencing=True, drains=True), marks=pytest.mark.slow)
+        for seed in (72, 73)
     ),
 ]
 
