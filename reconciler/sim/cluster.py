@@ -33,10 +33,12 @@ from reconciler.ports.fencer import Fencer
 from reconciler.ports.osds import Osds
 from reconciler.resources import keys
 from reconciler.resources.errors import InvalidInput, StoreError
+from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import MESH_PORT, Member, NodeHealth
 from reconciler.resources.records import dump
 from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.controller import DummyController, DummyOptions
+from reconciler.sim.disks import SimDisks, SimFiles
 from reconciler.sim.dummy_guests import Faults, Guest, settle
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
@@ -104,6 +106,7 @@ class SimCluster:
             self._let_in = site.let_in
             site.guests = self.guests
         self._osds = osds
+        self.files = SimFiles()
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
         """Told of each `save`, before it happens."""
@@ -255,7 +258,7 @@ class SimCluster:
             transport=ports.transport,
             leases=ports.leases,
             controllers={"dummy": self._controller(ports, host)},
-            make_backend=lambda name, spec: self._pool(ports, name),
+            make_backend=lambda name, spec: self._pool(ports, name, spec),
             pools={POOL_NAME: POOL_SPEC} if self.site is not None else {},
             ceph_pools=lambda: {POOL_NAME: self.site.images.fsid} if self.site is not None else {},
             directory=host.directory,
@@ -274,8 +277,11 @@ class SimCluster:
         writer = Writer(ports.store, cache, ports.ids)
         return assemble(outside, begun, cache, writer, lambda: frozen)
 
-    def _pool(self, ports: NodePorts, name: str) -> DiskBackend:
-        if self.site is None or name != POOL_NAME:
+    def _pool(self, ports: NodePorts, name: str, spec: StoragePoolSpec) -> DiskBackend:
+        """The world's Ceph under any name, or a directory that all hosts see."""
+        if spec.directory is not None and spec.directory.shared:
+            return SimDisks(self.files, spec.directory.path, spec.directory.format)
+        if self.site is None or spec.rbd != POOL_SPEC.rbd:
             raise InvalidInput(f"pool '{name}' is not simulated", cure="use guests without disks")
         return SiteRbd(self.site, ports.name)
 

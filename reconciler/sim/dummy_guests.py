@@ -71,8 +71,8 @@ class Guest:
     """A guest's record. `made_by_vcl` is false for the ones that tests make by hand.
 
     `appears`, `booted`, `ends`: when that happens, if it will; `pressed`: the power button was pressed while
-    it was paused. `writable`, `defined`: of one made by hand, what it may write, and that the
-    hypervisor keeps a definition of it.
+    it was paused. `writable`: the paths that it may write to; `defined`: of one made by hand, that
+    the hypervisor keeps a definition of it.
     """
 
     name: str

@@ -80,6 +80,7 @@ class DummyLifecycle:
         number = self._hypervisor.next_number(name)
         fields = json.loads(definition.document)
         guest = Guest(name=name, uid=definition.uid, number=number, incarnation=f"{name}@{now!r}", **fields)
+        guest = replace(guest, writable=definition.writable)
         if faults.start_delay <= 0:
             self._hypervisor.put(guest, "Started")
             return guest.observed(now)

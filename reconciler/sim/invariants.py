@@ -3,9 +3,10 @@
 * One master per epoch, and each epoch follows the one before it.
 * Nothing of a master is committed that did not compare the epoch; sessions only grow.
 * A claim goes from one node to another only by being emptied, each write of one that is held compares its
-  owner's session, and no VM has two running copies.
+  owner's session, an image's goes from one VM to another only so too, and no VM has two running copies.
 * What the store has of a file is replaced or removed only by somebody who had seen it.
-* With a Ceph: at most one client that nothing fences may write to an image (writer_audit.py).
+* With a Ceph: at most one client that nothing fences may write to an image (writer_audit.py), a fence of
+  that Ceph excuses no copy that writes to anything else, and no host is let in while a guest is left on it.
 * No loop fails.
 """
 
@@ -14,7 +15,8 @@ from __future__ import annotations
 from reconciler.planning.manifest_apply import keeps_conflict
 from reconciler.resources import keys
 from reconciler.resources.domains import PauseReason
-from reconciler.resources.records import Claim, Epoch, Session, load
+from reconciler.resources.images import RbdName
+from reconciler.resources.records import Claim, DiskClaim, Epoch, Session, load
 from reconciler.resources.transactions import Committed, Txn, TxnResult
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.dummy_guests import Life
@@ -42,6 +44,8 @@ class Invariants:
         self._epoch = 0
         self._sessions: dict[str, int] = {}
         self._claims: dict[str, str] = {}
+        self._images: dict[str, str] = {}
+        self._shut_out: set[str] = set()
         self._lines = 0
         cluster.world.storage.cluster.judges.append(self._judge)
         cluster.world.always(self.check)
@@ -50,6 +54,7 @@ class Invariants:
         """Called after every event. Raises InvariantBroken."""
         self._one_master_per_epoch()
         self._one_running_copy()
+        self._let_in_empty()
         self._no_loop_failed()
         self.files.look()
         broken = [*self._broken, *self.files.broken]
@@ -70,11 +75,12 @@ class Invariants:
     def _one_running_copy(self) -> None:
         runs: dict[str, str] = {}
         for name in self._cluster.hosts:
-            if self._fenced(name):
-                continue  # a zombie that storage has shut out may spin its processor
+            fenced = self._fenced(name)
             for guest in self._cluster.guests(name):
                 if guest.life is not Life.ALIVE or guest.pause is not PauseReason.NONE:
                     continue
+                if fenced and all(RbdName.parse(path) for path in guest.writable):
+                    continue  # a zombie that storage has shut out may spin its processor
                 other = runs.setdefault(guest.name, name)
                 if other != name:
                     self._broken.append(f"vm {guest.name} runs on {other} and on {name}")
@@ -82,6 +88,18 @@ class Invariants:
     def _fenced(self, host: str) -> bool:
         site, address = self._cluster.site, self._cluster.world.node(host).address
         return site is not None and site.blocklist.bars(f"{address}:0/1")
+
+    def _let_in_empty(self) -> None:
+        """The whole host's entry goes only when nothing of the cluster is left on it (rule 15)."""
+        for name in self._cluster.hosts:
+            if self._fenced(name):
+                self._shut_out.add(name)
+            elif name in self._shut_out:
+                self._shut_out.remove(name)
+                guests = self._cluster.guests(name)
+                left = [guest.name for guest in guests if guest.life is Life.ALIVE and guest.made_by_vcl]
+                if left:
+                    self._broken.append(f"{name} was let in with {', '.join(left)} left on it")
 
     def _no_loop_failed(self) -> None:
         lines = self._cluster.world.log.lines
@@ -100,6 +118,7 @@ class Invariants:
             if key.startswith(MASTERS) and keys.EPOCH not in compared:
                 self._broken.append(f"{key} was written by a transaction that does not compare the epoch")
         for key in txn.deletes:
+            self._images.pop(key, None)
             if key.startswith(keys.MANIFESTS):
                 self.files.stored(keys.manifest_path(key), None)
         for put in txn.puts:
@@ -112,6 +131,8 @@ class Invariants:
                 if node and keys.session(node) not in compared:
                     self._broken.append(f"{put.key} was written for {node} without comparing its session")
                 self._follow_claim(put.key, node)
+            elif put.key.startswith(keys.DISKS):
+                self._follow_image(put.key, load(DiskClaim, put.value))
             elif put.key.startswith(keys.MANIFESTS):
                 self.files.stored(keys.manifest_path(put.key), put.value)
 
@@ -134,6 +155,13 @@ class Invariants:
         if before and node and before != node:
             self._broken.append(f"{key} went from {before} to {node} without being emptied")
         self._claims[key] = node
+
+    def _follow_image(self, key: str, claim: DiskClaim) -> None:
+        holder = claim.operation or claim.vm
+        before = self._images.setdefault(key, holder)
+        if before != holder:
+            self._broken.append(f"{key} went from {before} to {holder} without being emptied")
+        self._images[key] = holder
 
 
 class Ancestry:

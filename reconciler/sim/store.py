@@ -65,6 +65,14 @@ class _Armed:
     when: Matcher
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """What a person may put back later: all keys, and nothing of how they came to be."""
+
+    items: Mapping[str, KeyValue]
+    revision: int
+
+
 class MemoryCluster:
     """The state behind every MemoryStore that is connected to it. `log_size`: transactions kept."""
 
@@ -120,6 +128,16 @@ class MemoryCluster:
         self.compacted = max(self.compacted, min(upto, self.revision))
         self._log = [entry for entry in self._log if entry.revision > self.compacted]
         self._txns = {id: revision for id, revision in self._txns.items() if revision > self.compacted}
+
+    def backup(self) -> Backup:
+        """Everything, as it is now."""
+        return Backup(items=dict(self._items), revision=self.revision)
+
+    def restore(self, backup: Backup) -> None:
+        """Everything, as it was then: what came later never was."""
+        self._items, self.revision, self.compacted = dict(backup.items), backup.revision, backup.revision
+        self._log, self._txns, self._late, self._asked_at = [], {}, {}, {}
+        self.wake()
 
     def note(self, txn_id: str, since: int | None = None) -> None:
         """The outcome of this id will be unknown; it cannot have committed before now (or `since`)."""

@@ -13,14 +13,46 @@ ROOT = HERE.parents[1]
 FENCING = "tests/loops/test_fencing_cluster.py::"
 AUDIT = "tests/sim/test_writer_audit.py::"
 RBD = "tests/loops/test_agent_rbd.py::"
+RULES = "tests/sim/test_rules.py::"
+STORAGES = "tests/sim/test_two_storages.py::"
 HANG = 120.0
 
 MUTATIONS = {
+    "rule 1: a lease that is old is a proof": (
+        "reconciler.planning.fencing",
+        "if over or not unproven(needs_of(claim, facts.pools), record, claim, facts.alive)",
+        "if over or not facts.alive",
+        f"{RULES}test_a_lease_that_is_old_is_no_proof_while_the_monitors_take_no_command",
+    ),
+    "rule 2: a daemon trusts the claims without a session of its own": (
+        "reconciler.loops.session",
+        "session=before + 1,",
+        "session=max(before, 1),",
+        f"{AUDIT}test_a_daemon_that_is_started_anew_on_a_fenced_host_is_let_in",
+    ),
+    "rule 3: a store that shows less than was seen is believed": (
+        "reconciler.planning.store_memory",
+        "if now.revision < before.revision or now.epoch < before.epoch:",
+        "if now.revision < 0:",
+        f"{RULES}test_a_store_that_was_set_back_ends_no_guest_and_starts_none",
+    ),
     "rule 4: a claim does not compare the session": (
         "reconciler.loops.agent_actions",
         "guards=(keys.SCHEMA, keys.session(self._context.node)),",
         "guards=(keys.SCHEMA,),",
         f"{AUDIT}test_a_claim_is_emptied_only_when_the_blocklist_is_in_force",
+    ),
+    "rule 5: a guest runs before its client is recorded": (
+        "reconciler.loops.agent_clients",
+        "        return replace(observed, clients=(*observed.clients, *sorted(clients)))\n",
+        "        return observed\n",
+        f"{AUDIT}test_a_killed_guests_last_write_is_refused_when_its_link_heals",
+    ),
+    "rule 6: a claim takes images that another has": (
+        "reconciler.loops.agent_actions",
+        "**{keys.disk(identity): 0 for identity in held},",
+        "",
+        f"{RULES}test_one_image_by_two_names_has_one_owner",
     ),
     "rule 7: the watchers of a guest that is gone are not read again": (
         "reconciler.loops.agent_clients",
@@ -36,6 +68,18 @@ MUTATIONS = {
         "                found.append(await self._read(disk))\n"
         "            except PoolUnavailable:\n                pass\n",
         f"{RBD}test_a_claim_is_not_emptied_while_the_storage_does_not_answer",
+    ),
+    "rule 8: the fencer forgets the clients of the claim that it empties": (
+        "reconciler.planning.fencing_record",
+        'lingering = {c for c in (*claim.former_clients, *claim.clients) if not c.startswith("pid:")}',
+        "lingering: set[str] = set()",
+        f"{RULES}test_what_a_host_that_was_switched_off_has_locked_keeps_nobody_from_starting",
+    ),
+    "rule 9: a domain with the id of a VM is ours, wherever it was made": (
+        "reconciler.planning.lifecycle",
+        "and observed.cluster_uid == view.cluster_uid and observed.node == view.node",
+        "",
+        f"{RULES}test_a_copy_of_a_domain_that_somebody_started_by_hand_is_left_alone",
     ),
     "rule 10: a claim is emptied before Ceph has taken the blocklist over": (
         "reconciler.planning.fencing_proofs",
@@ -61,11 +105,29 @@ MUTATIONS = {
         "if suspect.renewals < 0:",
         "tests/planning/test_judging.py",
     ),
+    "rule 13: the word of one judge is enough": (
+        "reconciler.planning.judging",
+        "if len(found) < needed:",
+        "if len(found) < 1:",
+        f"{RULES}test_one_judge_alone_cuts_nobody_off",
+    ),
+    "rule 14: the blocklist of a Ceph is a proof for files as well": (
+        "reconciler.planning.fencing_proofs",
+        'return not self.other and self.fsid in ("", fsid)',
+        "return True",
+        f"{STORAGES}test_the_blocklist_is_no_proof_for_the_file_and_a_word_about_this_boot_is",
+    ),
+    "rule 14: a person's word stands whatever the host shows": (
+        "reconciler.planning.fencing_proofs",
+        "return right and not alive",
+        "return right",
+        f"{STORAGES}test_a_word_is_void_while_the_host_is_heard",
+    ),
     "rule 15: a node is let in that has not shown that it is empty": (
         "reconciler.planning.fencing",
         "if not settled and not _asks_for_a_way(facts, record):",
         "if not settled and not facts.alive:",
-        "tests/planning/test_fencing.py",
+        f"{RULES}test_a_fenced_host_is_not_let_in_while_a_guest_is_left_on_it",
     ),
 }
 
