@@ -90,6 +90,8 @@ def test_a_guest_lives_on_its_rbd_disk(images: Images, ceph_node: Any, private_c
     node.until_printed("web", "tick 3")
     told = node.vcl("describe", "vm", "web").stdout
     assert "exclusive-lock" in told
+    doctor = node.vcl("doctor", "ceph-guests", "ceph-images")
+    assert (doctor.returncode, doctor.stdout.splitlines()[-1]) == (0, "0 failed, 0 warnings, 3 fine"), doctor
     with node.libvirt() as connection:
         (secret,) = connection.listAllSecrets()
         assert "ephemeral='yes' private='yes'" in secret.XMLDesc()

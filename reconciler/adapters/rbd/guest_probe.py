@@ -3,6 +3,7 @@ and 16): a guest that takes over its QEMU has that user's rights.
 
 Invariant: as of adapters/rados/probe.py, whose trials these are: nothing that matters is changed. What is
 tried beyond the images is a name that nothing has: Ceph looks at the rights before it looks for the thing.
+The blocklist's entry of an address that no host has stays for a minute, as this user may not remove it.
 """
 
 from __future__ import annotations
