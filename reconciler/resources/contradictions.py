@@ -76,8 +76,12 @@ def contradictions(
 ) -> tuple[Contradiction, ...]:
     """All that is found, certain ones first. `hosts`: None when it is not known which nodes there are."""
     board = _board(rules, guests, hosts)
-    found = [*_together_and_apart(board)]
+    apart = [*_together_and_apart(board)]
+    found = [each for each in apart if each.certain]
     for known in (None, hosts) if hosts else (None,):
+        if known is not None:
+            certainly = {vm for each in found for vm in each.vms}
+            found += [each for each in apart if not each.certain and not certainly.issuperset(each.vms)]
         choices = _choices(board, known)
         told = {vm for each in found for vm in each.vms}
         nowhere = [*_nowhere(board, choices, told)]

@@ -126,6 +126,18 @@ def test_a_spread_of_which_too_many_are_bound_to_a_part_or_to_each_other() -> No
     ]
 
 
+def test_what_no_node_could_keep_is_told_before_what_these_nodes_cannot() -> None:
+    rules = [
+        rule("in", "NodeAffinity", "a", nodes=("r1",)),
+        rule("out", "NodeAntiAffinity", "a", nodes=("r1",)),
+        rule("same", "Affinity", "a", "b"),
+        rule("zones", "AntiAffinity", "a", "b", topologyKey="zone"),
+    ]
+    certain = found(*rules)
+    assert [(names, sure) for names, _, sure in certain] == [(("in", "out"), True)]
+    assert found(*rules, hosts=HOSTS) == certain
+
+
 def test_a_topology_that_no_node_is_labelled_with() -> None:
     for kind in ("Affinity", "Spread"):
         assert found(rule("x", kind, "a", topologyKey="rack"), hosts=HOSTS) == [
