@@ -78,7 +78,7 @@ def read_nodes(
 ) -> list[NodeView]:
     """Every node that has reported. `absent(node)`: why it takes no work because of what is heard of it."""
     prefix = keys.node_status(Kind.NODE, "")
-    found = []
+    found, parallel = [], views.cluster_spec().drain.parallel
     for item in views.cache.prefix(prefix):
         name = item.key.removeprefix(prefix)
         status = views.record(item.key, NodeStatus)
@@ -92,5 +92,6 @@ def read_nodes(
         view = node_view(name, asked.spec, status, labels, absent=away)
         drained = views.record(keys.master_status(Kind.NODE, name), NodeMasterStatus)
         recalls = frozenset(drained.away) if asked.bring_back and drained is not None else frozenset[str]()
-        found.append(replace(view, leaving=bool(asked.drain) and not away, recalls=recalls))
+        leaving = bool(asked.drain) and not away
+        found.append(replace(view, leaving=leaving, recalls=recalls, parallel=parallel))
     return found

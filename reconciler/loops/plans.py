@@ -109,11 +109,13 @@ class Plans:
         now = await self._situation(_Edits())
         self._require_nodes(now, {name})
         nodes = [suppose_node(node, Supposed(drained=frozenset({name}))) for node in now.nodes]
-        only = [replace(node, leaving=node.name == name, recalls=frozenset()) for node in nodes]
+        all_of_them = max(1, len(now.vms))
+        only = [
+            replace(node, leaving=node.name == name, recalls=frozenset(), parallel=all_of_them)
+            for node in nodes
+        ]
         async with self._one:
-            return await asyncio.to_thread(
-                evictions_of, now.vms, only, now.constraints, {}, at_once=len(now.vms)
-            )
+            return await asyncio.to_thread(evictions_of, now.vms, only, now.constraints, {})
 
     async def require(self, index: str, files: Sequence[ApplyInput]) -> None:
         """ConflictError when a plan of these files, made now, would not be the one with this index."""

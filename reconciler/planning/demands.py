@@ -16,8 +16,8 @@ class NodeView:
     """`cpu` (vCPUs) and `memory` (bytes) are what VMs may use, after reserve and overcommit.
 
     `refuses`: why the node takes no new VMs, empty when it does. `leaving`: its VMs are to go elsewhere.
-    `recalls`: those that did, and are to come back. `networks`: what interfaces can be connected to, by
-    controller, of those that tell.
+    `recalls`: those that did, and are to come back; `parallel` of either at the same time. `networks`: what
+    interfaces can be connected to, by controller, of those that tell.
     """
 
     name: str
@@ -29,6 +29,7 @@ class NodeView:
     refuses: str = ""
     leaving: bool = False
     recalls: frozenset[str] = frozenset()
+    parallel: int = 4
     networks: Mapping[str, HostNetworks] = field(default_factory=dict)
 
 

@@ -2,8 +2,8 @@
 
 Each VM goes as its `evictionStrategy` says: by live migration, or shut down in order and started elsewhere.
 Invariants: a VM leaves only for a node that takes it now, so that it is away no longer than a restart takes;
-no more than `at_once` leave a node, or come back to it, at the same time, the more important first; what has
-to stay has a reason in words; no guest that a person has paused is shut down, since its memory would be lost.
+no more than the node's `parallel` leave it, or come back, at the same time, the more important first; what
+has to stay has a reason in words; no guest that a person has paused is shut down: its memory would be lost.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ from enum import StrEnum
 from reconciler.planning.demands import NamedConstraint, NodeView, VmDemand
 from reconciler.planning.packing.plans import Kind, Policy, Step, Why, plan, refusals_of, told
 from reconciler.resources.virtualmachine import EvictionStrategy
-
-AT_ONCE = 4
-"""VMs that leave one node, or come back to it, at the same time."""
 
 LOOKS = 40_000
 """How much is tried to make room; the VMs of other nodes are never moved for it."""
@@ -94,18 +91,14 @@ def way_of(guest: Guest) -> tuple[Way | None, str]:
 
 
 def plan_evictions(
-    nodes: Sequence[NodeView],
-    guests: Sequence[Guest],
-    constraints: Sequence[NamedConstraint],
-    *,
-    at_once: int = AT_ONCE,
+    nodes: Sequence[NodeView], guests: Sequence[Guest], constraints: Sequence[NamedConstraint]
 ) -> Evictions:
     """What to begin now, and what waits for what."""
     found: list[Evictions] = []
     if any(node.leaving for node in nodes):
-        found.append(_leave(nodes, guests, constraints, at_once))
+        found.append(_leave(nodes, guests, constraints))
     if any(node.recalls for node in nodes):
-        found.append(_come_back(nodes, guests, constraints, at_once))
+        found.append(_come_back(nodes, guests, constraints))
     return Evictions(
         moves=tuple(move for each in found for move in each.moves),
         held=tuple(sorted((held for each in found for held in each.held), key=lambda held: held.vm)),
@@ -113,7 +106,7 @@ def plan_evictions(
 
 
 def _leave(
-    nodes: Sequence[NodeView], guests: Sequence[Guest], constraints: Sequence[NamedConstraint], at_once: int
+    nodes: Sequence[NodeView], guests: Sequence[Guest], constraints: Sequence[NamedConstraint]
 ) -> Evictions:
     leaving = {node.name for node in nodes if node.leaving}
     there = {g.demand.name: g for g in guests if g.demand.node in leaving and _settled(g)}
@@ -130,7 +123,7 @@ def _leave(
     found = plan(nodes, demands, constraints, Policy(looks=LOOKS))
     steps = [step for step in found.steps if step.kind is Kind.MOVE and step.vm in going]
     turns = _Turns(nodes, {demand.name: demand for demand in demands}, constraints)
-    begun = turns.begun(steps, _under_way(guests), at_once)
+    begun = turns.begun(steps, _under_way(guests))
     moves = [
         Move(
             vm=step.vm,
@@ -158,10 +151,11 @@ class _Turns:
         constraints: Sequence[NamedConstraint],
     ) -> None:
         self._nodes = nodes
+        self._parallel = {node.name: node.parallel for node in nodes}
         self._demands = demands
         self._constraints = constraints
 
-    def begun(self, steps: Sequence[Step], under_way: Counter[str], at_once: int) -> list[Step]:
+    def begun(self, steps: Sequence[Step], under_way: Counter[str]) -> list[Step]:
         """The important first."""
         turns: dict[int, list[Step]] = {}
         for step in steps:
@@ -174,7 +168,7 @@ class _Turns:
         left = set(turns)
         for turn in sorted(turns, key=rank):
             some = turns[turn]
-            full = any(under_way[step.source or ""] >= at_once for step in some)
+            full = any(under_way[step.source or ""] >= self._parallel[step.source or ""] for step in some)
             if full or (turn > min(left) and not self._possible(some)):
                 continue
             left.remove(turn)
@@ -193,7 +187,7 @@ class _Turns:
 
 
 def _come_back(
-    nodes: Sequence[NodeView], guests: Sequence[Guest], constraints: Sequence[NamedConstraint], at_once: int
+    nodes: Sequence[NodeView], guests: Sequence[Guest], constraints: Sequence[NamedConstraint]
 ) -> Evictions:
     """To nodes that take VMs again; what finds no room there stays where it is."""
     demands = {guest.demand.name: guest.demand for guest in guests}
@@ -203,11 +197,12 @@ def _come_back(
     wanted = {vm: node for node in nodes if not node.refuses for vm in node.recalls}
     ranked = sorted(guests, key=lambda guest: (-guest.demand.priority, guest.demand.name))
     for guest in (guest for guest in ranked if guest.demand.name in wanted and _settled(guest)):
-        name, source, home = guest.demand.name, guest.demand.node, wanted[guest.demand.name].name
+        name, source, node = guest.demand.name, guest.demand.node, wanted[guest.demand.name]
+        home = node.name
         if source is None or source == home:
             continue
         way, why = way_of(guest)
-        if way is None or coming[home] >= at_once:
+        if way is None or coming[home] >= node.parallel:
             held.append(Held(vm=name, node=home, reason=why or NEXT))
             continue
         refused = refusals_of(nodes, demands.values(), constraints, name)

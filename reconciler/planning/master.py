@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.planning.desired import Desired, Wish, consumes
-from reconciler.planning.eviction import AT_ONCE, Evictions, Guest, plan_evictions
+from reconciler.planning.eviction import Evictions, Guest, plan_evictions
 from reconciler.planning.placement import FailedOn, NamedConstraint, NodeView, VmDemand, place
 from reconciler.resources.records import Binding, Claim, ObjectMeta
 from reconciler.resources.virtualmachine import VirtualMachineSpec
@@ -148,8 +148,6 @@ def evictions_of(
     nodes: Sequence[NodeView],
     constraints: Sequence[NamedConstraint],
     bindings: Mapping[str, str],
-    *,
-    at_once: int = AT_ONCE,
 ) -> Evictions:
     """What leaves nodes that are drained, or comes back; `bindings`: what has just got a place."""
     if not any(node.leaving or node.recalls for node in nodes):
@@ -158,7 +156,7 @@ def evictions_of(
         replace(guest, demand=replace(guest.demand, node=bindings.get(guest.demand.name, guest.demand.node)))
         for guest in guests_of(vms)
     ]
-    return plan_evictions(nodes, guests, constraints, at_once=at_once)
+    return plan_evictions(nodes, guests, constraints)
 
 
 def guests_of(vms: Sequence[VmRecords]) -> list[Guest]:

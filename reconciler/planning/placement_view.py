@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from reconciler.planning.desired import Wish
 from reconciler.planning.liveness import Standing
-from reconciler.planning.master import VmRecords, demanded, left_behind
+from reconciler.planning.master import VmRecords, demanded, left_behind, moving
 from reconciler.planning.node_capacity import Amount
 from reconciler.resources.domains import DomainPhase, Observed
 from reconciler.resources.records import Binding, Claim, ClaimPhase
@@ -252,7 +252,11 @@ def _owner(
     """What is wanted, against who owns it and what that node says."""
     wish = records.desired.wish
     concerned = claim.node if claim is not None else binding.node if binding is not None else ""
-    if claim is not None and binding is not None and claim.node != binding.node:
+    if claim is not None and binding is not None and moving(records):
+        why = f" ({binding.reason})" if binding.reason else ""
+        words = f"{claim.node} still owns it; {binding.node} starts it once it has been let go{why}"
+        yield _Finding(state=Agreement.CHANGING, words=words)
+    elif claim is not None and binding is not None and claim.node != binding.node:
         words = f"{claim.node} still owns it; {binding.node} starts it once it has been let go"
         yield _Finding(state=Agreement.MISMATCH, words=words)
     if concerned:

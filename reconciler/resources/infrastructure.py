@@ -61,12 +61,20 @@ class Power(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DrainPolicy:
+    """`parallel`: VMs that leave one node, or come back to it, at the same time."""
+
+    parallel: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """The singleton named 'cluster'."""
 
     default_pool: str = "default"
     power: Power = Power.ON
     fencing: FencingPolicy = field(default_factory=FencingPolicy)
+    drain: DrainPolicy = field(default_factory=DrainPolicy)
     timers: Mapping[str, float] = field(default_factory=dict)
 
 

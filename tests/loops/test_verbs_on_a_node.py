@@ -16,7 +16,8 @@ from reconciler.planning.intents import Verb
 from reconciler.ports.controller import ControllerContext
 from reconciler.resources.kinds import Kind
 from reconciler.resources.virtualmachine import RunStrategy
-from reconciler.sim.controller import create
+from reconciler.sim.controller import DummyController, create
+from reconciler.sim.dummy_lifecycle import DummyLifecycle
 from reconciler.sim.node import SimNode
 from reconciler.sim.store import MemoryStore
 
@@ -26,8 +27,9 @@ SMALL = {"cpu": {"cores": 1}, "memory": "64Mi", "controller": "dummy"}
 class Seen:
     """A node, its verbs, and what the API would show."""
 
-    def __init__(self, node: SimNode) -> None:
+    def __init__(self, node: SimNode, dummy: DummyController) -> None:
         self.node = node
+        self.dummy = dummy
         self.objects = Objects(node.cache)
         self.intents = Intents(node.views, node.writer, SystemClock(), SystemIds())
 
@@ -46,10 +48,12 @@ class Seen:
 @pytest.fixture
 async def seen(tmp_path: Path) -> AsyncIterator[Seen]:
     context = ControllerContext(node="r1", cluster_uid="", state_dir=tmp_path, run_dir=tmp_path)
-    controllers = {"dummy": create(context)}
+    dummy = create(context)
+    assert isinstance(dummy, DummyController)
+    controllers = {"dummy": dummy}
     node = SimNode(MemoryStore(), clock=SystemClock(), ids=SystemIds(), controllers=controllers)
     await node.start()
-    yield Seen(node)
+    yield Seen(node, dummy)
     await node.kill()
 
 
@@ -100,6 +104,22 @@ async def test_a_reset_leaves_the_run_as_it_is(seen: Seen) -> None:
     after = seen.node.views.claim("web")
     assert before is not None
     assert after == replace(before, reset=seen.node.views.intent("web").reset)
+    assert "intent" not in seen.status()
+    assert seen.status()["phase"] == "Running"
+
+
+class Buttonless(DummyLifecycle):
+    """As of a controller without a reset button."""
+
+    reset = None  # type: ignore[assignment]
+
+
+async def test_a_controller_without_a_reset_button_says_so_once(seen: Seen) -> None:
+    seen.dummy.lifecycle = Buttonless(seen.dummy.hypervisor)
+    await seen.node.apply("web", SMALL)
+    await seen.becomes("Running")
+    await seen.ask(Verb.RESET)
+    await seen.node.until(lambda: "reset" in seen.status().get("claim", {}), 10.0)
     assert "intent" not in seen.status()
     assert seen.status()["phase"] == "Running"
 

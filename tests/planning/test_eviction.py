@@ -102,7 +102,7 @@ def test_nothing_else_is_moved_to_make_room() -> None:
 
 def test_only_so_many_leave_at_once() -> None:
     crowd = [*(guest(f"vm{number}") for number in range(5)), guest("gone", "r2", leaving="r1")]
-    found = plan_evictions([DRAINED, R2, R3], crowd, [], at_once=3)
+    found = plan_evictions([replace(DRAINED, parallel=3), R2, R3], crowd, [])
     assert [move.vm for move in found.moves] == ["vm0", "vm1"]
     assert [(held.vm, held.reason) for held in found.held] == [(f"vm{n}", NEXT) for n in (2, 3, 4)]
 

@@ -116,7 +116,7 @@ RUNS = {"binding": bound("r1"), "claim": claimed("r1"), "reported": says("r1")}
         (
             vm(binding=bound("r1"), claim=claimed("r2"), reported=says("r2")),
             (),
-            "Mismatch",
+            "Changing",
             "r2 still owns it; r1 starts it once it has been let go",
         ),
         (
@@ -209,7 +209,7 @@ def test_the_worst_comes_first_then_names_in_order() -> None:
     found = view(
         vm("b", binding=bound("r1", "b")),
         vm("a", wish=Wish.STOP),
-        vm("c", binding=bound("r1", "c"), claim=claimed("r2", name="c"), reported=says("r2", name="c")),
+        vm("c", claim=claimed("r1", name="c"), reported=says("r1", Phase.FAILED, "why", name="c")),
         vm("d"),
         vm("aa", binding=bound("r1", "aa")),
     ).vms
