@@ -40,11 +40,11 @@ def number(error: rados.Error | rbd.Error) -> int:
 
 
 def needed_caps(user: str, pool: str) -> str:
-    """The command that gives vcl's user what it needs for a pool of images."""
-    verbs = "".join(f', allow command "osd {verb}"' for verb in ("blocklist", "down", "set", "unset"))
+    """How vcl's user gets what it needs for a pool of images. `ceph auth caps` replaces all that a user may
+    do, so no command is told here that would leave out its right to the cluster's state."""
     return (
-        f"give it: ceph auth caps client.{user} mon 'profile rbd{verbs}' osd 'profile rbd pool={pool}' "
-        "(with what else it has: `ceph auth get` shows it; caps replaces all)"
+        f"run `vcl init` again where client.admin's keyring is; `vcl doctor` tells what client.{user} may "
+        f"not do, and all the caps that it is to have (for this pool: osd 'profile rbd pool={pool}')"
     )
 
 
