@@ -23,7 +23,13 @@ spec: {cpu: {cores: 1}, memory: 64Mi, controller: dummy}
 """
 
 
-POWER = (("pause", "paused"), ("resume", "running"), ("restart", "running"), ("stop", "stopped"))
+POWER = (
+    ("pause", "paused"),
+    ("resume", "running"),
+    ("reset", "reset"),
+    ("restart", "running"),
+    ("stop", "stopped"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +116,27 @@ def test_what_happened_is_told(vcl: Any, tmp_path: Path) -> None:
         assert time.monotonic() < limit
     assert "Normal  Started" in vcl("describe", "vm", "db")
     vcl("delete", "vm", "db")
+
+
+@pytest.mark.slow
+def test_a_node_without_others_keeps_its_vms_and_says_why_and_takes_no_more(vcl: Any, tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / f"{name}.yaml").write_text(WEB.replace("web", name))
+    vcl("apply", "-f", str(tmp_path / "old.yaml"), "--wait")
+    foreseen = "These cannot leave r1:\n  old: there is no other node\n"
+    assert vcl("drain", "r1", "--dry-run") == foreseen
+    told = vcl("drain", "r1", code=1)
+    assert told.startswith(f"{foreseen}node/r1 draining\n")
+    assert "error: virtualmachine/old is still on r1: there is no other node\n" in told
+    assert "r1 is not empty: 1 VM cannot leave" in told
+    assert "Ready,Draining,SchedulingDisabled" in vcl("get", "nodes")
+    assert "Still to go" in vcl("describe", "node", "r1")
+    vcl("apply", "-f", str(tmp_path / "new.yaml"))
+    vcl("wait", "vm/new", "--for=jsonpath={.status.phase}=Unschedulable")
+    assert vcl("uncordon", "r1") == "node/r1 uncordoned\n"
+    vcl("wait", "vm/new", "--for=condition=Ready")
+    assert "Cancelled" in vcl("describe", "node", "r1")
+    vcl("delete", "vm", "old", "new")
 
 
 @pytest.mark.slow
