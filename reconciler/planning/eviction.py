@@ -211,7 +211,7 @@ def _come_back(
             continue
         coming[home] += 1
         demands[name] = replace(guest.demand, node=home)
-        reason = f"it goes back to {home}"
+        reason = f"it left {home} for a drain"
         moves.append(Move(vm=name, source=source, target=home, way=way, reason=reason))
     return Evictions(moves=tuple(moves), held=tuple(held))
 

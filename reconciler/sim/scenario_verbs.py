@@ -10,6 +10,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from reconciler.loops.apply import Manifests
+from reconciler.loops.intents import Intents
+from reconciler.planning.node_intents import NodeVerb
 from reconciler.ports.manifests import ApplyInput
 from reconciler.resources.errors import VclError
 from reconciler.sim.cluster import Release, SimCluster
@@ -29,6 +31,8 @@ def check(verb: str, words: Words) -> None:
             raise BadScript(f"write: {verb} {usage}".rstrip())
         if verb in ("save", "apply"):
             manifest(words[2:])
+        if verb == "node" and words[1] not in set(NodeVerb):
+            raise BadScript(f"{words[1]!r} is no verb of nodes; there are {', '.join(NodeVerb)}")
     elif verb not in VERBS:
         raise BadScript(f"{verb!r} is no verb; there are {', '.join(sorted({*CLUSTER_VERBS, *VERBS}))}")
 
@@ -60,6 +64,29 @@ def apply(cluster: SimCluster, node: str, path: str, data: bytes, done: Callable
         done("; ".join(result.error for result in report.results if result.error))
 
     cluster.world.node(node).spawn(call)
+
+
+def ask_of_node(cluster: SimCluster, on: str, verb: NodeVerb, node: str, *, bring_back: bool = False) -> None:
+    """`vcl drain` and the like on a host, about a node; nothing when no daemon runs there."""
+    loops, world = cluster.loops(on), cluster.world
+    if loops is None:
+        return
+    intents = Intents(loops.views, loops.writer, loops.ports.clock, loops.ports.ids)
+
+    async def call(_: NodePorts) -> None:
+        try:
+            await intents.apply_to_node(verb, node, bring_back=bring_back)
+        except VclError as error:
+            world.say(f"vcl {verb} {node} on {on}: {error.message}")
+        else:
+            world.say(f"vcl {verb} {node} on {on}")
+
+    world.node(on).spawn(call)
+
+
+def _node(cluster: SimCluster, words: Words) -> None:
+    on, verb, node, *rest = words
+    ask_of_node(cluster, on, NodeVerb(verb), node, bring_back=rest == ["return"])
 
 
 def _power_on(cluster: SimCluster, words: Words) -> None:
@@ -139,6 +166,7 @@ CLUSTER_VERBS: Mapping[str, tuple[str, Callable[[SimCluster, Words], None]]] = M
         "remove": ("NODE PATH", _remove),
         "apply": ("NODE PATH CONTENT...", _apply),
         "confirm": ("NODE", _confirm),
+        "node": ("NODE VERB NODE [return]", _node),
         "crashes": ("NODE VM SECONDS", _crashes),
         "add": ("NODE [rank=N]", _add),
         "release": ("NODE VERSION LOW..HIGH", _release),

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from reconciler.loops.intents import Intents
 from reconciler.loops.views import Views
 from reconciler.planning.election import settle_seconds
 from reconciler.planning.liveness import ordered
 from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources import keys
-from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Epoch, load
 from reconciler.resources.status import Phase, VmNodeStatus
@@ -24,9 +22,9 @@ from reconciler.sim.cluster import SimCluster
 from reconciler.sim.invariants import InvariantBroken, Invariants
 from reconciler.sim.scenario import readable
 from reconciler.sim.scenario_expect import acting, differing, running, stored
-from reconciler.sim.scenario_verbs import apply
+from reconciler.sim.scenario_verbs import apply, ask_of_node
 from reconciler.sim.site_ceph import SiteCeph
-from reconciler.sim.world import NodePorts, NotInTime, RandomFaults, World
+from reconciler.sim.world import NotInTime, RandomFaults, World
 from reconciler.sim.writing import manifest, virtual_machine
 
 WELL_WITHIN = 30.0
@@ -251,21 +249,7 @@ class Caretakers:
     def _ask(self, node: str, verb: NodeVerb, on: list[str], bring_back: bool) -> None:
         ends = verb in (NodeVerb.UNCORDON, NodeVerb.MAINTENANCE_OFF)
         where = self._random.choice(on)
-        loops = self._cluster.loops(where)
-        if loops is None:
-            return
-        intents = Intents(loops.views, loops.writer, loops.ports.clock, loops.ports.ids)
-        world = self._cluster.world
-
-        async def call(_: NodePorts) -> None:
-            try:
-                await intents.apply_to_node(verb, node, bring_back=bring_back and ends)
-            except VclError as error:
-                world.say(f"vcl {verb} {node} on {where}: {error.message}")
-            else:
-                world.say(f"vcl {verb} {node} on {where}")
-
-        world.node(where).spawn(call)
+        ask_of_node(self._cluster, where, verb, node, bring_back=bring_back and ends)
 
 
 class _Users:

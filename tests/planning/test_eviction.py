@@ -124,7 +124,7 @@ def test_those_that_went_come_back_when_there_is_room() -> None:
     ]
     found = plan_evictions([home, R2, R3], crowd, [])
     assert found.moves == (
-        Move(vm="a", source="r2", target="r1", way=Way.RESTART, reason="it goes back to r1"),
+        Move(vm="a", source="r2", target="r1", way=Way.RESTART, reason="it left r1 for a drain"),
     )
     assert [held.vm for held in found.held] == ["b", "wide"]
     assert all(held.reason.startswith("it cannot go back: ") for held in found.held)
