@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from reconciler.resources.codec import decode, encode
+from reconciler.resources.migrations import ClaimMigration
 
 T = TypeVar("T")
 
@@ -190,6 +191,7 @@ class Claim:
     suspended it.
     `exit`: how the last run ended (an ExitReason), on an emptied claim; `purged`: its images are trashed.
     `controller`: who has, or is to have, the domain, whatever the spec says by now.
+    `migration`: it is the claim of two nodes while one is under way.
     """
 
     node: str = ""
@@ -210,6 +212,7 @@ class Claim:
     purged: bool = False
     controller: str = ""
     claimed: str = ""
+    migration: ClaimMigration | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
