@@ -7,12 +7,14 @@ Real Ceph, libvirt and QEMU; docs/lab.md lists which proof is where. The lab's a
 from __future__ import annotations
 
 import re
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+cluster = sys.modules["vcl_lab_cluster"]
 pytestmark = [pytest.mark.ceph, pytest.mark.libvirt, pytest.mark.slow]
 
 FROZEN = 60.0
@@ -94,16 +96,30 @@ def test_guests_of_a_cut_off_node_without_a_daemon_cannot_write_and_end_before_i
     proof.retire(vm)
 
 
+def under_way(proof: Any, node: str) -> bool:
+    """Whether a write of a guest is in the hands of its host's kernel, and was not answered."""
+    told = proof.nodes[node].host.run("ss", "-tnH").stdout
+    return any(int(line.split()[2]) >= cluster.BLOCK for line in told.splitlines())
+
+
+def kill_while_it_writes(proof: Any, node: str) -> None:
+    """The guests of a node whose link is cut: what they wrote last is in their sockets."""
+    proof.until(lambda: under_way(proof, node), "a write is under way")
+    for guest in guests(proof, node):
+        guest.signal(KILL)
+    proof.until(lambda: guests(proof, node) == [], "no QEMU is left")
+    assert under_way(proof, node), "QEMU's end takes nothing of it back"
+
+
 def test_the_last_write_of_a_killed_guest_does_not_arrive_when_its_link_heals(proof: Any) -> None:
-    """What it wrote is in the kernel's hands: QEMU's end takes nothing of it back."""
+    """vcld is frozen, or it would pause the guest, which then perhaps never wrote."""
     (worker, *_) = proof.workers()
     proof.run("late", worker)
+    before = proof.last("late")
+    proof.fault.freeze(worker, "vcld")
     proof.fault.cut(worker)
-    time.sleep(2)  # it goes on writing, into its socket; vcld pauses it after three
-    assert proof.nodes[worker].virsh("list", "--state-paused", "--name").split() == []
-    for guest in guests(proof, worker):
-        guest.signal(KILL)
-    proof.restarts("late", proof.last("late"))
+    kill_while_it_writes(proof, worker)
+    proof.restarts("late", before)
     proof.fault.mend(worker)
     stays_sound(proof, "late", 8, copies=1)
     proof.retire("late")

@@ -14,11 +14,12 @@ from .host import Address, Host
 from .lab import ClusterLab, cluster_lab, sweep
 from .node import Node
 from .processes import LabFailed, first_process, processes, until
-from .records import Written, foreign, records
+from .records import BLOCK, Written, foreign, records
 from .settings import CephSettings, LabSettings, Layout, kept
 from .storage import Storage
 
 __all__ = [
+    "BLOCK",
     "STATUS",
     "Address",
     "CephSettings",
