@@ -14,6 +14,11 @@ from reconciler.resources.placementconstraint import PlacementConstraintSpec
 GIB = 1 << 30
 SIZES = ((1, 1), (1, 2), (2, 2), (2, 4), (2, 8), (4, 8), (4, 16), (8, 16), (8, 32))
 """vCPUs and GiB of VMs."""
+Sizes = tuple[tuple[int, int], ...]
+MIXED: Sizes = ((16, 32), (16, 64), (32, 128))
+ALIKE: Sizes = ((128, 256),)
+LARGER: Sizes = ((32, 64), (32, 128), (64, 192))
+"""vCPUs and GiB of nodes; of the last, ten VMs each make them 85 % used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +36,7 @@ def rule(name: str, type_: str, vms: dict[str, object], **more: object) -> Named
     )
 
 
-def nodes_of(rng: random.Random, count: int, *, alike: bool) -> list[NodeView]:
-    """`alike`: 128 vCPUs and 256 GiB each; else of three sizes."""
-    sizes = [(128, 256)] if alike else [(16, 32), (16, 64), (32, 128)]
+def nodes_of(rng: random.Random, count: int, sizes: Sizes) -> list[NodeView]:
     found = []
     for number in range(count):
         cpu, memory = rng.choice(sizes)
@@ -86,10 +89,10 @@ def constraints_of(
     return found
 
 
-def cold(seed: int, nodes: int, vms: int, used: float, *, alike: bool = False, share: float = 0.3) -> Case:
+def cold(seed: int, nodes: int, vms: int, used: float, *, sizes: Sizes = MIXED, share: float = 0.3) -> Case:
     """Nothing is placed."""
     rng = random.Random(seed)
-    hosts = nodes_of(rng, nodes, alike=alike)
+    hosts = nodes_of(rng, nodes, sizes)
     guests = vms_of(rng, hosts, vms, used)
     rules = constraints_of(rng, guests, nodes, share)
     return Case(name="cold", nodes=tuple(hosts), vms=tuple(guests), constraints=tuple(rules))
@@ -148,7 +151,7 @@ CHANGES: tuple[Callable[[Case, random.Random], Case], ...] = (node_lost, drained
 def uneven(seed: int, nodes: int, vms: int, used: float) -> Case:
     """Running VMs, most of them on the first nodes, no rule broken."""
     rng = random.Random(seed)
-    hosts = nodes_of(rng, nodes, alike=True)
+    hosts = nodes_of(rng, nodes, ALIKE)
     guests = vms_of(rng, hosts, vms, used)
     free = {node.name: [node.cpu, node.memory] for node in hosts}
     placed = []

@@ -7,39 +7,50 @@ from xml.sax.saxutils import quoteattr
 
 from placement_cases import Case
 
+from reconciler.planning.demands import VmDemand
+
 MIB = 1 << 20
 GROUP = "11111111-1111-1111-1111-111111111111"
 
 
-def hbal(case: Case, directory: Path) -> list[str]:
-    """Text input of Ganeti's htools: every VM has a secondary node. Ours have none, so each gets the next
-    one, and hbal is asked to even out what there is after the loss."""
-    names = [node.name for node in case.nodes]
-    used = dict.fromkeys(names, 0)
-    lines = []
-    for number, vm in enumerate(case.vms):
-        primary = vm.node or min(names, key=lambda name: (used[name], name))
-        used[primary] += vm.memory // MIB
-        secondary = names[(names.index(primary) + 1 + number % (len(names) - 1)) % len(names)]
-        lines.append(f"{vm.name}|{vm.memory // MIB}|1024|{vm.cpu}|running|Y|{primary}|{secondary}|drbd||1|-")
+def htools(case: Case, lost: str, directory: Path) -> str:
+    """Text input of Ganeti's htools: disks that every node reaches (rbd), so that no VM has a secondary node;
+    the node that is lost is offline, and its VMs are still on it."""
+    used = dict.fromkeys((node.name for node in case.nodes), 0)
+    for vm in case.vms:
+        used[vm.node or lost] += vm.memory // MIB
     nodes = [
-        f"{node.name}|{node.memory // MIB}|0|{(node.memory // MIB) - used[node.name]}|9000000|9000000|"
-        f"{int(node.cpu)}|N|{GROUP}|1"
+        f"{node.name}|{node.memory // MIB}|0|{node.memory // MIB - used[node.name]}|9000000|9000000|"
+        f"{int(node.cpu)}|{'Y' if node.name == lost else 'N'}|{GROUP}|1"
         for node in case.nodes
     ]
-    policy = "|".join(
-        ("128,1,1024,1,1,1", "128,1,1024,1,1,1;1048576,64,1048576,16,8,12", "drbd", "64", "999")
-    )
+    lines = [
+        f"{vm.name}|{vm.memory // MIB}|1024|{vm.cpu}|running|Y|{vm.node or lost}||rbd||1|-" for vm in case.vms
+    ]
+    policy = "|".join(("128,1,1024,1,1,1", "128,1,1024,1,1,1;1048576,64,1048576,16,8,12", "rbd", "1", "999"))
     text = [f"default|{GROUP}|preferred||", "", *nodes, "", *lines, "", "", "", f"default|{policy}", ""]
     path = directory / "cluster.data"
     path.write_text("\n".join(text))
-    return ["hbal", "-t", str(path), "--ignore-dynu", "-q"]
+    return str(path)
 
 
-def crm_simulate(case: Case, directory: Path) -> list[str]:
+def hbal(case: Case, lost: str, directory: Path) -> list[str]:
+    """Only the VMs of the offline node are moved, as in a failover."""
+    return ["hbal", "-t", htools(case, lost, directory), "--ignore-dynu", "--evac-mode", "-q"]
+
+
+def hspace(case: Case, like: VmDemand, directory: Path, reserve: bool) -> list[str]:
+    """How many more of one kind fit, 1,000 at most; with `reserve` so that any one node may be lost."""
+    size = f"1024,{like.memory // MIB},{like.cpu}"
+    words = ["hspace", "-t", htools(case, "", directory), "--machine-readable=yes", "--disk-template=rbd"]
+    words += [f"--standard-alloc={size}", f"--tiered-alloc={size}", "--max-length=1000"]
+    return words if reserve else [*words, "--no-capacity-checks"]
+
+
+def crm_simulate(case: Case, _lost: str, directory: Path) -> list[str]:
     """A CIB with utilization attributes and `placement-strategy=balanced`; one state of the VMs that run."""
     nodes, states, primitives = [], [], []
-    for number, node in enumerate(case.nodes, 1):
+    for number, node in enumerate((node for node in case.nodes if not node.refuses), 1):
         nodes.append(
             f'<node id="{number}" uname={quoteattr(node.name)}><utilization id="nu{number}">'
             f'<nvpair id="nc{number}" name="cpu" value="{int(node.cpu)}"/>'

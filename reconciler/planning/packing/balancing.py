@@ -7,9 +7,10 @@ no sequence of moves comes back to where it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 
 from reconciler.planning.packing.filling import wishes
 from reconciler.planning.packing.ordering import Change
@@ -19,6 +20,12 @@ from reconciler.planning.packing.state import SCALE, State
 
 NEAR = 48
 """Of more nodes, so many of the fullest and so many of the emptiest are looked at in a round."""
+ODD = 16
+"""For VMs to change places, so many nodes that are furthest from the mean are looked at."""
+LOOKS = 20_000
+"""So many exchanges are looked at in a round."""
+TRIES = 16
+"""Of those that would gain most, so many are tried in a round."""
 
 
 class Mode(StrEnum):
@@ -58,13 +65,33 @@ class Measure:
 
     def of(self, state: State) -> float:
         """0 is perfectly even."""
+        return sum(self.parts(state).values())
+
+    def parts(self, state: State) -> dict[int, float]:
+        """What each node adds."""
         cpu, memory = self._problem.cpu, self._problem.memory
         used_cpu = sum(cpu[n] - state.free_cpu[n] for n in self.nodes) / self._cpu
         used_memory = sum(memory[n] - state.free_memory[n] for n in self.nodes) / self._memory
-        return sum(
-            ((1 - state.free_cpu[n] / cpu[n]) - used_cpu) ** 2 * cpu[n] / self._cpu
+        return {
+            n: ((1 - state.free_cpu[n] / cpu[n]) - used_cpu) ** 2 * cpu[n] / self._cpu
             + ((1 - state.free_memory[n] / memory[n]) - used_memory) ** 2 * memory[n] / self._memory
             for n in self.nodes
+        }
+
+    def trade(self, state: State, here: int, there: int, cpu: int, memory: int) -> float:
+        """By how much it falls when so much more (or less, when negative) goes from here to there than
+        comes back."""
+        has_cpu, has_memory, free_cpu, free_memory = (
+            self._problem.cpu,
+            self._problem.memory,
+            state.free_cpu,
+            state.free_memory,
+        )
+        return (
+            (2 * (has_cpu[here] - free_cpu[here]) - cpu) * cpu * self._per_cpu[here]
+            - (2 * (has_cpu[there] - free_cpu[there]) + cpu) * cpu * self._per_cpu[there]
+            + (2 * (has_memory[here] - free_memory[here]) - memory) * memory * self._per_memory[here]
+            - (2 * (has_memory[there] - free_memory[there]) + memory) * memory * self._per_memory[there]
         )
 
     def gains(self, state: State, vm: int, targets: Sequence[int]) -> list[tuple[float, int]]:
@@ -99,13 +126,15 @@ def balance(state: State, may_move: MayMove, policy: Balancing, turn: int = 0) -
     search = _Search(state, may_move, policy)
     found: list[Change] = []
     while len(found) < policy.most:
-        best = search.best()
-        if best is None:
+        moves = search.single() or search.exchange(policy.most - len(found))
+        if not moves:
             break
-        _, vm, target = best
-        why = "evens out the use of the nodes"
-        found.append(Change(vm=vm, source=state.at[vm], target=target, turn=turn + len(found), reason=why))
-        search.move(vm, target)
+        for vm, target in moves:
+            why = "evens out the use of the nodes"
+            found.append(
+                Change(vm=vm, source=state.at[vm], target=target, turn=turn + len(found), reason=why)
+            )
+            search.move(vm, target)
     return found
 
 
@@ -131,28 +160,95 @@ class _Search:
 
     def _again(self) -> None:
         """Look at the fullest and the emptiest."""
-        state, ranked = self._state, sorted(self._measure.nodes, key=lambda n: (self._state.load[n], n))
+        ranked = sorted(self._measure.nodes, key=lambda n: (self._state.load[n], n))
         self._targets = ranked[:NEAR]
-        full = self._policy.full * SCALE if self._policy.mode is Mode.PARTIAL else -1
-        sources = [n for n in reversed(ranked) if state.load[n] > full][:NEAR]
+        sources = [n for n in reversed(ranked) if self._too_full(n)][:NEAR]
         self._best = {node: self._look(node, self._targets) for node in sources}
 
-    def best(self) -> tuple[float, int, int] | None:
-        """The move that gains most, and is worth it; it is possible now."""
+    def single(self) -> list[tuple[int, int]]:
+        """The move that gains most, and is worth it; it is possible now. None: an empty list."""
         fresh = False
         while True:
             ranked = [best for best in self._best.values() if best is not None]
             if not ranked:
                 if fresh or len(self._measure.nodes) <= NEAR:
-                    return None
+                    return []
                 fresh = True
                 self._again()
                 continue
-            gain, negative, target = max(ranked)
+            _, negative, target = max(ranked)
             if self._fine(-negative, target):
-                return gain, -negative, target
+                return [(-negative, target)]
             node = self._state.at[-negative]
             self._best[node] = self._look(node, self._targets)
+
+    def exchange(self, most: int) -> list[tuple[int, int]]:
+        """Moves between two nodes that are worth it together: one VM for another, else up to two for up to
+        two, `most` in all; in an order in which they are possible. None: empty."""
+        for size in (1, 2):
+            worth = sorted(self._exchanges(size, most), reverse=True)
+            for _, going, coming in worth[:TRIES]:
+                here, there = self._state.at[going[0]], self._state.at[coming[0]]
+                order = self._possible([*((vm, there) for vm in going), *((vm, here) for vm in coming)])
+                if order:
+                    return order
+        return []
+
+    def _exchanges(self, size: int, most: int) -> Iterator[tuple[float, tuple[int, ...], tuple[int, ...]]]:
+        """The gain, who goes and who comes, of the nodes that are furthest from the mean, as far as it is
+        bounded how many are looked at."""
+        state, measure, least, looks = self._state, self._measure, self._least, LOOKS
+        parts = measure.parts(state)
+        odd = sorted(parts, key=lambda n: (-parts[n], n))[:ODD]
+        sets = {node: self._sets(node, size) for node in odd}
+        for here, there in combinations(odd, 2):
+            looks -= len(sets[here]) * len(sets[there])
+            if looks < 0 or not (self._too_full(here) or self._too_full(there)):
+                continue
+            for cpu, memory, going in sets[here]:
+                for c, m, coming in sets[there]:
+                    moves = len(going) + len(coming)
+                    gain = measure.trade(state, here, there, cpu - c, memory - m)
+                    if gain >= moves * least and gain > 0 and moves <= most:
+                        yield gain / moves, going, coming
+
+    def _sets(self, node: int, size: int) -> list[tuple[int, int, tuple[int, ...]]]:
+        """VMs of the node, up to so many of them, and what they have together."""
+        problem = self._state.problem
+        vms = [vm for vm in sorted(self._state.on[node]) if self._may(vm)]
+        return [
+            (sum(problem.needs_cpu[vm] for vm in some), sum(problem.needs_memory[vm] for vm in some), some)
+            for count in range(1, size + 1)
+            for some in combinations(vms, count)
+        ]
+
+    def _possible(self, moves: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """These in an order in which each is possible; empty if there is none."""
+        state, mark = self._state, self._state.mark()
+        order: list[tuple[int, int]] = []
+        while len(order) < len(moves):
+            step = next((move for move in moves if move not in order and self._fine(*move)), None)
+            if step is None:
+                order = []
+                break
+            order.append(step)
+            state.remove(step[0])
+            state.add(*step)
+        state.undo(mark)
+        return order
+
+    def _may(self, vm: int) -> bool:
+        held = self._policy.held
+        return (
+            vm not in self._moved
+            and self._may_move(vm)
+            and not (held and self._state.problem.vms[vm].name in held)
+        )
+
+    def _too_full(self, node: int) -> bool:
+        """So that VMs may go from it."""
+        full = self._policy.full * SCALE if self._policy.mode is Mode.PARTIAL else -1
+        return self._state.load[node] > full
 
     def move(self, vm: int, target: int) -> None:
         """Carry it out."""
@@ -162,9 +258,8 @@ class _Search:
         self._moved[vm] = target
         changed = {source, target}
         near = [n for n in self._targets if n in changed]
-        full = self._policy.full * SCALE if self._policy.mode is Mode.PARTIAL else -1
         for node, best in list(self._best.items()):
-            if state.load[node] <= full:
+            if not self._too_full(node):
                 self._best[node] = None
             elif node in changed or (best is not None and best[2] in changed):
                 self._best[node] = self._look(node, self._targets)
@@ -176,10 +271,9 @@ class _Search:
     def _look(self, source: int, targets: Sequence[int]) -> _Best | None:
         state, best = self._state, None
         others = [n for n in targets if n != source]
-        held = self._policy.held
         least = self._least
         for vm in sorted(state.on[source]):
-            if vm in self._moved or not self._may_move(vm) or (held and state.problem.vms[vm].name in held):
+            if not self._may(vm):
                 continue
             worth = [pair for pair in self._measure.gains(state, vm, others) if pair[0] >= least]
             worth.sort(key=lambda pair: (-pair[0], pair[1]))

@@ -98,12 +98,18 @@ class _Shuffle:
         return bool(problem.open[node] and problem.reachable[problem.kind[vm]][node]) and may_move(vm)
 
     def _reach(self, unit: int) -> list[int]:
+        """The nodes that it may be on."""
         problem = self._problem
         kinds = tuple(sorted({problem.kind[vm] for vm in self._units[unit].vms}))
         if kinds not in self._reaches:
             able = (n for n in self._open if all(problem.reachable[kind][n] for kind in kinds))
             self._reaches[kinds] = list(able)
         return self._reaches[kinds]
+
+    def _reached(self, unit: int, node: int) -> bool:
+        problem = self._problem
+        kinds = (problem.kind[vm] for vm in self._units[unit].vms)
+        return problem.open[node] and all(problem.reachable[kind][node] for kind in kinds)
 
     def _could(self, unit: int) -> bool:
         """Whether any node had room for it if all went that may."""
@@ -185,27 +191,25 @@ class _Shuffle:
 
     def bring_back(self) -> None:
         """Until nobody is moved who need not be, or no more is hoped for."""
-        patience, moved = PATIENCE, self._strays()
-        while moved and self._looks > 0 and patience > 0:
-            before = self._looks
-            self._back_turn(moved[self._draw(len(moved))])
-            now = self._strays()
-            patience = PATIENCE if len(now) < len(moved) else patience - (before - self._looks)
-            moved = now
+        strays = {unit for unit in range(len(self._units)) if self._stray(unit)}
+        patience = PATIENCE
+        while strays and self._looks > 0 and patience > 0:
+            before, some = (self._looks, len(strays)), sorted(strays)
+            for unit in self._back_turn(some[self._draw(len(some))]):
+                (strays.add if self._stray(unit) else strays.discard)(unit)
+            patience = PATIENCE if len(strays) < before[1] else patience - (before[0] - self._looks)
 
-    def _strays(self) -> list[int]:
-        """Who is not at home, and could be."""
-        return [unit for unit in self._away() if self._home[unit] in self._reach(unit)]
-
-    def _away(self) -> list[int]:
-        return [unit for unit in range(len(self._units)) if self._moved(unit)]
+    def _stray(self, unit: int) -> bool:
+        """Whether it is not at home, and could be."""
+        return self._moved(unit) > 0 and self._reached(unit, self._home[unit])
 
     def _moved(self, unit: int) -> int:
         """How many VMs of it are not at home."""
         item, home = self._units[unit], self._home[unit]
         return len(item.vms) if home not in (NOWHERE, self._state.at[item.vms[0]]) else 0
 
-    def _back_turn(self, stray: int) -> None:
+    def _back_turn(self, stray: int) -> list[int]:
+        """Try to bring it home; who may be elsewhere now."""
         state, draw, mark = self._state, self._draw, self._state.mark()
         nodes = [self._home[stray], state.at[self._units[stray].vms[0]]]
         more = (self._open[draw(len(self._open))] for _ in range(draw(3)))
@@ -224,6 +228,8 @@ class _Shuffle:
         fine = all(self._put(unit, nodes, True) for unit in order)
         if not fine or sum(map(self._moved, out)) > before or self._uneven(out) > uneven:
             state.undo(mark)
+            return []
+        return out
 
     def _around(self, unit: int) -> list[int]:
         """A node that the unit could be on, and some others; rather those with room."""
