@@ -20,6 +20,8 @@ from reconciler.planning.packing.state import SCALE, State
 
 NEAR = 48
 """Of more nodes, so many of the fullest and so many of the emptiest are looked at in a round."""
+WORTHLESS = 1e-9
+"""What is less than this is a matter of rounding."""
 ODD = 16
 """For VMs to change places, so many nodes that are furthest from the mean are looked at."""
 LOOKS = 20_000
@@ -183,9 +185,9 @@ class _Search:
             self._best[node] = self._look(node, self._targets)
 
     def exchange(self, most: int) -> list[tuple[int, int]]:
-        """Moves between two nodes that are worth it together: one VM for another, else up to two for up to
-        two, `most` in all; in an order in which they are possible. None: empty."""
-        for size in (1, 2):
+        """Moves between two nodes that are worth it together: one VM for another, else up to two or three for
+        as many, `most` in all; in an order in which they are possible. None: an empty list."""
+        for size in (1, 2, 3):
             worth = sorted(self._exchanges(size, most), reverse=True)
             for _, going, coming in worth[:TRIES]:
                 here, there = self._state.at[going[0]], self._state.at[coming[0]]
@@ -203,13 +205,13 @@ class _Search:
         sets = {node: self._sets(node, size) for node in odd}
         for here, there in combinations(odd, 2):
             looks -= len(sets[here]) * len(sets[there])
-            if looks < 0 or not (self._too_full(here) or self._too_full(there)):
+            if looks < 0 or not (self._too_full(here) and self._too_full(there)):
                 continue
             for cpu, memory, going in sets[here]:
                 for c, m, coming in sets[there]:
                     moves = len(going) + len(coming)
                     gain = measure.trade(state, here, there, cpu - c, memory - m)
-                    if gain >= moves * least and gain > 0 and moves <= most:
+                    if gain >= moves * least and gain > WORTHLESS and moves <= most:
                         yield gain / moves, going, coming
 
     def _sets(self, node: int, size: int) -> list[tuple[int, int, tuple[int, ...]]]:
@@ -239,11 +241,7 @@ class _Search:
 
     def _may(self, vm: int) -> bool:
         held = self._policy.held
-        return (
-            vm not in self._moved
-            and self._may_move(vm)
-            and not (held and self._state.problem.vms[vm].name in held)
-        )
+        return self._may_move(vm) and not (held and self._state.problem.vms[vm].name in held)
 
     def _too_full(self, node: int) -> bool:
         """So that VMs may go from it."""
@@ -273,7 +271,7 @@ class _Search:
         others = [n for n in targets if n != source]
         least = self._least
         for vm in sorted(state.on[source]):
-            if not self._may(vm):
+            if vm in self._moved or not self._may(vm):
                 continue
             worth = [pair for pair in self._measure.gains(state, vm, others) if pair[0] >= least]
             worth.sort(key=lambda pair: (-pair[0], pair[1]))

@@ -192,6 +192,16 @@ def test_balance_moves_few_and_stops_when_it_is_not_worth_it() -> None:
     assert plan(NODES, [replace(v, node=found.where.get(v.name, v.node)) for v in vms], [], FULL).steps == ()
 
 
+def test_balance_lets_vms_change_places_where_no_single_move_is_worth_it() -> None:
+    vms = [vm(name, "r1", cpu=1, memory=6 * GIB) for name in "ab"]
+    vms += [vm("c", "r2", cpu=1, memory=5 * GIB), vm("d", "r2", cpu=1, memory=3 * GIB)]
+    found = plan(NODES[:2], vms, [], FULL)
+    assert {(step.source, step.target) for step in found.steps} == {("r1", "r2"), ("r2", "r1")}
+    assert found.uneven[1] < found.uneven[0] / 3
+    one_only = Policy(balancing=Balancing(mode=Mode.FULL, most=1))
+    assert plan(NODES[:2], vms, [], one_only).steps == ()
+
+
 def test_partial_balances_only_what_is_too_full_and_held_vms_stay() -> None:
     vms = [vm(name, "r1") for name in "abc"]
     partly = Policy(balancing=Balancing(mode=Mode.PARTIAL))
