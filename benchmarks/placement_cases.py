@@ -17,8 +17,8 @@ SIZES = ((1, 1), (1, 2), (2, 2), (2, 4), (2, 8), (4, 8), (4, 16), (8, 16), (8, 3
 Sizes = tuple[tuple[int, int], ...]
 MIXED: Sizes = ((16, 32), (16, 64), (32, 128))
 ALIKE: Sizes = ((128, 256),)
-LARGER: Sizes = ((32, 64), (32, 128), (64, 192))
-"""vCPUs and GiB of nodes; of the last, ten VMs each make them 85 % used."""
+LARGER: Sizes = ((32, 64), (32, 128), (48, 160))
+"""vCPUs and GiB of nodes; of the last, ten VMs each make them 95 % used."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
