@@ -112,6 +112,8 @@ def told(step: Step) -> str:
         (RUN, INC, False, "end r2"),
         (RUN, RDY, False, "end r2"),
         (RUN, RUN, False, "end r2"),
+        (RUN, RDY, True, "end r2"),
+        (PAU, RDY, True, "end r2"),
         (PAU, INC, False, "end r2"),
         (PAU, RDY, False, "end r2"),
         (RUN, A, False, "r1 Failed"),

@@ -4,11 +4,14 @@ copy runs that nothing cuts off, and none runs with a memory that is older than 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import product
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from hypothesis.strategies import booleans, sampled_from
+from hypothesis.strategies import booleans, integers, sampled_from
 
 from reconciler.planning.migration import (
     Abort,
@@ -59,8 +62,8 @@ class Host:
 class Migrations(RuleBasedStateMachine):
     """r1 runs the guest, and it is to go to r2. The store is what is in the fields; rules are its writers."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(rounds=integers(0, 6))
+    def begin(self, rounds: int) -> None:
         self.disk = 0
         self.job = ""
         self.hosts = {name: Host() for name in NODES}
@@ -71,7 +74,8 @@ class Migrations(RuleBasedStateMachine):
         self.sides: dict[str, MigrationSide] = {}
         self.leaving = ""
         self.calls = 0
-        self.starts = 0
+        for _ in range(rounds):
+            self.time_passes()
 
     # The guest and the hypervisors.
 
@@ -213,7 +217,6 @@ class Migrations(RuleBasedStateMachine):
         host = self.hosts[name]
         if self.claim.node or not host.up or host.cut or host.copy is not Look.ABSENT:
             return
-        self.starts += 1
         self.claim = Claim(node=name, uid="u", session=host.session, phase=ClaimPhase.RUNNING)
         host.copy, host.memory = Look.RUNNING, self.disk
 
@@ -228,6 +231,25 @@ class Migrations(RuleBasedStateMachine):
         return name == "r1" and (self.hosts[name].calling or self.job != "")
 
     # The master, people, and what befalls hosts.
+
+    @rule()
+    def time_passes(self) -> None:
+        """Everybody does their work, and the hypervisor goes one step on."""
+        self.master_decides()
+        for name in NODES:
+            self.agent_looks(name)
+            self.agent_tells(name)
+            self.agent_acts(name, dies=False)
+            self.agent_keeps_to_the_claim(name)
+            self.agent_starts_what_nobody_has(name)
+            self.guest_writes(name)
+        match self.job:
+            case "copying":
+                self.copying_goes_on(whole=True)
+            case "handed":
+                self.target_finishes()
+            case "finished":
+                self.source_confirms()
 
     @rule()
     def master_decides(self) -> None:
@@ -296,28 +318,13 @@ class Migrations(RuleBasedStateMachine):
                 host.up, host.copy = False, Look.ABSENT
                 self.host_is_cut_off_and_fenced(name)
         for _ in range(20):
-            self._everybody_once()
+            self.time_passes()
+            self.at_most_one_copy_may_write()
         assert self.record.phase in ENDED
         assert self.claim.migration is None
         running = [name for name, h in self.hosts.items() if h.copy is Look.RUNNING and not h.cut]
         mine = self.hosts[self.claim.node] if self.claim.node else None
         assert running == [self.claim.node] or (mine is not None and mine.copy is Look.ABSENT)
-
-    def _everybody_once(self) -> None:
-        self.master_decides()
-        for name in NODES:
-            self.agent_looks(name)
-            self.agent_tells(name)
-            self.agent_acts(name, dies=False)
-            self.agent_keeps_to_the_claim(name)
-            self.agent_starts_what_nobody_has(name)
-        if self.job == "copying":
-            self.copying_goes_on(whole=True)
-        elif self.job == "handed":
-            self.target_finishes()
-        elif self.job == "finished":
-            self.source_confirms()
-        self.at_most_one_copy_may_write()
 
 
 TestMigrations = Migrations.TestCase
@@ -327,3 +334,66 @@ TestMigrations.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+def _nothing(model: Migrations) -> None:
+    """No fault."""
+
+
+def _breaks(model: Migrations, *, resumes: bool, cleans: bool) -> None:
+    if model.job:
+        model.job_breaks(resumes=resumes, cleans=cleans)
+
+
+def _runs_on_and_dies(model: Migrations) -> None:
+    """A person resumes the source, which writes, and ends."""
+    model.somebody_resumes_the_source()
+    model.guest_writes("r1")
+    model.guest_dies("r1")
+
+
+FAULTS: dict[str, Callable[[Migrations], None]] = {
+    "nothing": _nothing,
+    "the job breaks off, both copies stay": lambda m: _breaks(m, resumes=False, cleans=False),
+    "the job breaks off, the target's copy goes": lambda m: _breaks(m, resumes=False, cleans=True),
+    "the job breaks off, the source goes on": lambda m: _breaks(m, resumes=True, cleans=False),
+    "somebody resumes the source": lambda m: m.somebody_resumes_the_source(),
+    "the source runs on and dies": _runs_on_and_dies,
+    "the source's guest dies": lambda m: m.guest_dies("r1"),
+    "the target's copy dies": lambda m: m.guest_dies("r2"),
+    "the source's daemon restarts": lambda m: m.daemon_restarts("r1"),
+    "the target's daemon restarts": lambda m: m.daemon_restarts("r2"),
+    "the source's host dies": lambda m: m.host_dies("r1"),
+    "the target's host dies": lambda m: m.host_dies("r2"),
+    "the source's host is fenced": lambda m: m.host_is_cut_off_and_fenced("r1"),
+    "the target's host is fenced": lambda m: m.host_is_cut_off_and_fenced("r2"),
+    "it is cancelled": lambda m: m.somebody_cancels(),
+}
+ROUNDS = 10
+"""More than an undisturbed migration takes."""
+
+
+def begun(rounds: int) -> Migrations:
+    model = Migrations()
+    model.begin(rounds=rounds)
+    return model
+
+
+def test_an_undisturbed_migration_ends_on_the_target() -> None:
+    model = begun(ROUNDS)
+    assert model.record.phase is MigrationPhase.SUCCEEDED
+    assert (model.claim.node, model.hosts["r2"].copy) == ("r2", Look.RUNNING)
+    assert (model.hosts["r1"].copy, model.calls) == (Look.ABSENT, 1)
+
+
+@pytest.mark.parametrize("first", FAULTS)
+def test_it_ends_with_one_copy_whatever_happens_at_any_two_instants(first: str) -> None:
+    for rounds, between, second in product(range(ROUNDS), (0, 1, 2), FAULTS):
+        model = begun(rounds)
+        FAULTS[first](model)
+        for _ in range(between):
+            model.time_passes()
+        FAULTS[second](model)
+        model.at_most_one_copy_may_write()
+        model.teardown()
+        assert model.calls <= 1
