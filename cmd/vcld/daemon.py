@@ -31,13 +31,13 @@ from reconciler.loops.members import Members
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
 from reconciler.loops.plans import Plans
-from reconciler.loops.session import Begun, begin, patiently
+from reconciler.loops.session import Begun, begin, doubts, patiently, seen_of
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
 from reconciler.planning.confirming import Witness
 from reconciler.planning.liveness import Standing
-from reconciler.planning.store_memory import Seen, doubt, most
+from reconciler.planning.store_memory import Seen, most
 from reconciler.ports.controller import Controller
 from reconciler.ports.metrics import Measured, Sample
 from reconciler.resources import keys
@@ -66,6 +66,8 @@ class _Entered:
     outside: Outside
     begun: Begun
     cache: StoreCache
+    before: Seen | None
+    frozen: str
 
 
 @contextlib.asynccontextmanager
@@ -165,9 +167,11 @@ class Daemon:
     async def _begin(self, outside: Outside) -> _Entered:
         """Raises StoreError."""
         begun = await begin(outside.store, entry(self._config, outside.addresses()), CLOCK, IDS)
+        before = None if self._accept_store else self._seen_file.load()
+        frozen = await doubts(outside.store, before, begun)
         cache = StoreCache(outside.store)
         await cache.step(0.0)
-        return _Entered(outside=outside, begun=begun, cache=cache)
+        return _Entered(outside=outside, begun=begun, cache=cache, before=before, frozen=frozen)
 
     @contextlib.asynccontextmanager
     async def _waiting_room(self, why: Callable[[], str]) -> AsyncIterator[None]:
@@ -194,11 +198,11 @@ class Daemon:
 
     async def _with_store(self, entered: _Entered, ready: Callable[[], None]) -> None:
         outside, begun, cache = entered.outside, entered.begun, entered.cache
-        before = None if self._accept_store else self._seen_file.load()
-        self._frozen = doubt(before, begun.seen)
-        if self._frozen:
+        self._frozen, self._seen = entered.frozen, entered.before
+        if self._frozen and self._seen is not None:
             log.error("frozen: %s", self._frozen)
-        self._seen = begun.seen if self._frozen else most(before, begun.seen)
+            # Until it is accepted or proves to be the right one: its numbers grow from here on.
+            self._seen_file.save(replace(self._seen, doubted=True))
         writer = Writer(outside.store, cache, IDS)
         probe = HealthProbe(self._config.state_path)
         directory = LocalManifestDirectory(self._config.manifests_path, node=entry(self._config).host.node)
@@ -267,7 +271,7 @@ class Daemon:
                     await node.events.flush()
                 with contextlib.suppress(StoreError):
                     await node.membership.say_goodbye()
-            self._save_seen(node)
+            await self._save_seen(node)
             await directory.close()
             await self._close_all(node)
 
@@ -296,10 +300,10 @@ class Daemon:
     async def _remember(self, node: Node) -> None:
         """Keep the most that was seen of the store on disk (SAFETY rule 3)."""
         while True:
-            self._save_seen(node)
+            await self._save_seen(node)
             await asyncio.sleep(SEEN_EVERY)
 
-    def _save_seen(self, node: Node) -> None:
+    async def _save_seen(self, node: Node) -> None:
         if self._frozen:
             return
         self._homecoming.remember(
@@ -310,14 +314,12 @@ class Daemon:
                 members=node.membership.members(),
             )
         )
-        known = node.views.epoch()
-        now = Seen(
-            cluster_uid=node.begun.cluster.uid,
-            revision=node.cache.revision,
-            epoch=known.epoch if known is not None else 0,
-        )
-        seen = most(self._seen, now)
-        if seen != self._saved:
+        try:
+            now = await seen_of(node.ports.store, node.begun, node.views)
+        except StoreError:
+            return  # what was seen before it was away is on disk; what comes after is looked at again
+        seen = most(self._seen, now) if now is not None else None
+        if seen is not None and seen != self._saved:
             self._seen_file.save(seen)
             self._seen = self._saved = seen
 

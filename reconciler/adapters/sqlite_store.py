@@ -161,6 +161,10 @@ class SqliteStore:
             case other:
                 raise TypeError(f"the writer answered a resolution with {other}")
 
+    async def txn_at(self, revision: int, *, timeout: float = READ_TIMEOUT) -> str | None:
+        """See Store.txn_at."""
+        return await self._reader.read(partial(tables.txn_at, revision=revision), timeout=timeout)
+
     async def close(self) -> None:
         """See Store.close. Waits a few seconds for a commit under way; may be called again.
 

@@ -169,6 +169,12 @@ def changes_since(connection: sqlite3.Connection, since: int) -> WatchResult:
     return Changes(events=events, revision=meta.revision)
 
 
+def txn_at(connection: sqlite3.Connection, revision: int) -> str | None:
+    """See Store.txn_at."""
+    row = connection.execute("SELECT id FROM txns WHERE revision = ?", (revision,)).fetchone()
+    return row[0] if row else None
+
+
 def data_version(connection: sqlite3.Connection) -> int:
     """Differs from the last answer on this connection when any other connection has committed."""
     version: int = connection.execute("PRAGMA data_version").fetchone()[0]

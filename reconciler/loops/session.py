@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from reconciler.loops.views import Views
 from reconciler.planning.schema import KNOWN_SCHEMAS, schema_problem
-from reconciler.planning.store_memory import Seen
+from reconciler.planning.store_memory import Seen, doubt
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.store import Store
 from reconciler.resources import keys
@@ -75,6 +76,24 @@ async def begin(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun:
         begun = await _attempt(store, entry, clock, ids)
         if begun is not None:
             return begun
+
+
+async def doubts(store: Store, before: Seen | None, begun: Begun) -> str:
+    """Why the store that this session began on is not to be trusted, by what this node has seen before; empty
+    when it is. Raises StoreError."""
+    then = await store.txn_at(before.revision) if before is not None else None
+    return doubt(before, begun.seen, then)
+
+
+async def seen_of(store: Store, begun: Begun, views: Views) -> Seen | None:
+    """What to remember of the store as the node's copy shows it; None when the log has gone on too far to say
+    which it is. Raises StoreError."""
+    revision, known = views.cache.revision, views.epoch()
+    txn = await store.txn_at(revision)
+    if txn is None:
+        return None
+    epoch = known.epoch if known is not None else 0
+    return Seen(cluster_uid=begun.cluster.uid, revision=revision, epoch=epoch, txn=txn)
 
 
 async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun | None:

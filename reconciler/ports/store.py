@@ -38,6 +38,10 @@ class Store(Protocol):
         """What became of a transaction whose outcome was unknown."""
         ...
 
+    async def txn_at(self, revision: int, *, timeout: float = 2.0) -> str | None:
+        """The id of the transaction that made this revision; None when the log lacks it (by now)."""
+        ...
+
     async def close(self) -> None:
         """Stop; calls under way end with StoreUnavailable or OutcomeUnknown."""
         ...

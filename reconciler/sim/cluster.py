@@ -18,14 +18,14 @@ from reconciler.loops.cache import StoreCache
 from reconciler.loops.cluster_status import view_of
 from reconciler.loops.liveness import Liveness
 from reconciler.loops.node_status import NodeFacts
-from reconciler.loops.session import Begun, Entry, HostIdentity, begin, patiently
+from reconciler.loops.session import Begun, Entry, HostIdentity, begin, doubts, patiently, seen_of
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Life, Supervisor
 from reconciler.loops.writer import Writer
 from reconciler.planning.homecoming import LastRun, may_let_itself_in
 from reconciler.planning.manifest_parsed import ParseFile
 from reconciler.planning.schema import KNOWN_SCHEMAS
-from reconciler.planning.store_memory import Seen, doubt, most
+from reconciler.planning.store_memory import Seen, most
 from reconciler.planning.timers import Timers
 from reconciler.ports.controller import Controller
 from reconciler.ports.disks import DiskBackend
@@ -174,31 +174,34 @@ class SimCluster:
         now = LastRun(boot_id=ports.boot_id, machine_id=identity.host.machine_id)
         may = not may_let_itself_in(host.last_run, now, bool(self.guests(ports.name)))
 
-        async def attempt() -> Begun:
+        async def attempt() -> tuple[Begun, str]:
             if may:
                 self._let_in(ports.address)
-            return await begin(ports.store, identity, ports.clock, ports.ids)
+            begun = await begin(ports.store, identity, ports.clock, ports.ids)
+            return begun, await doubts(ports.store, host.seen, begun)
 
         try:
-            begun = await self._begun(ports, host, attempt)
+            begun, frozen = await self._begun(ports, host, attempt)
         except InvalidInput as error:
             host.refused = str(error)
             ports.log(f"does not start: {error.message}")
             return False
         host.last_run = replace(host.last_run or now, boot_id=now.boot_id, machine_id=now.machine_id)
-        frozen = doubt(host.seen, begun.seen)
-        if frozen:
+        if frozen and host.seen is not None:
             ports.log(f"frozen: {frozen}")
+            host.seen = replace(host.seen, doubted=True)
         cache = StoreCache(ports.store)
         await patiently(lambda: cache.step(0.0), "reading the store")
         over = asyncio.Event()
         loops = host.running = self._assemble(ports, host, identity, begun, cache, frozen, over)
         supervisor = Supervisor(ports.clock, ports.ids)
-        supervisor.start({**loops.loops(), **_beside(host, loops)})
+        supervisor.start({**loops.loops(), **_beside(host, loops, frozen)})
         await self._until_stopped(loops, supervisor, over)
         return over.is_set()
 
-    async def _begun(self, ports: NodePorts, host: Host, attempt: Callable[[], Awaitable[Begun]]) -> Begun:
+    async def _begun(
+        self, ports: NodePorts, host: Host, attempt: Callable[[], Awaitable[tuple[Begun, str]]]
+    ) -> tuple[Begun, str]:
         """A session, once the store answers; a host that was fenced waits in the lobby."""
         last = host.last_run
         async with contextlib.AsyncExitStack() as stack:
@@ -313,24 +316,23 @@ def _opened_again(before: MemoryManifestDirectory) -> MemoryManifestDirectory:
     return found
 
 
-def _beside(host: Host, loops: Loops) -> Mapping[str, Life]:
+def _beside(host: Host, loops: Loops, frozen: str) -> Mapping[str, Life]:
     """What the daemon runs besides the node's loops."""
     clock = loops.ports.clock
     liveness = Liveness(lambda: view_of(loops), clock, loops.ports.timers.mesh_heartbeat)
     tree = StatusTreeLoop(loops.cache, host.status, clock, merge=liveness.merged)
     liveness.subscribe(lambda names: tree.mark(frozenset(keys.member(name) for name in names)))
-    return {"seen": lambda: _remember(host, loops), "liveness": liveness.run, "status": tree.run}
+    beside: dict[str, Life] = {"liveness": liveness.run, "status": tree.run}
+    if not frozen:
+        beside["seen"] = lambda: _remember(host, loops)
+    return beside
 
 
 async def _remember(host: Host, loops: Loops) -> None:
     while True:
-        epoch = loops.views.epoch()
-        now = Seen(
-            cluster_uid=loops.begun.cluster.uid,
-            revision=loops.cache.revision,
-            epoch=epoch.epoch if epoch is not None else 0,
-        )
-        host.seen = most(host.seen, now)
+        with contextlib.suppress(StoreError):
+            now = await seen_of(loops.ports.store, loops.begun, loops.views)
+            host.seen = most(host.seen, now) if now is not None else host.seen
         if host.last_run is not None:
             host.last_run = replace(
                 host.last_run,

@@ -82,6 +82,9 @@ class KillStore:
     async def resolve(self, txn_id: str, *, timeout: float = 2.0) -> Resolution:
         return await self._inner.resolve(txn_id, timeout=timeout)
 
+    async def txn_at(self, revision: int, *, timeout: float = 2.0) -> str | None:
+        return await self._inner.txn_at(revision, timeout=timeout)
+
     async def close(self) -> None:
         await self._inner.close()
 

@@ -67,10 +67,13 @@ class _Armed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backup:
-    """What a person may put back later: all keys, and nothing of how they came to be."""
+    """What a person may put back later: all keys, and the log, which the real stores keep beside them."""
 
     items: Mapping[str, KeyValue]
     revision: int
+    compacted: int
+    log: tuple[Changes, ...]
+    txns: Mapping[str, int]
 
 
 class MemoryCluster:
@@ -131,12 +134,18 @@ class MemoryCluster:
 
     def backup(self) -> Backup:
         """Everything, as it is now."""
-        return Backup(items=dict(self._items), revision=self.revision)
+        return Backup(
+            items=dict(self._items),
+            revision=self.revision,
+            compacted=self.compacted,
+            log=tuple(self._log),
+            txns=dict(self._txns),
+        )
 
     def restore(self, backup: Backup) -> None:
         """Everything, as it was then: what came later never was."""
-        self._items, self.revision, self.compacted = dict(backup.items), backup.revision, backup.revision
-        self._log, self._txns, self._late, self._asked_at = [], {}, {}, {}
+        self._items, self.revision, self.compacted = dict(backup.items), backup.revision, backup.compacted
+        self._log, self._txns, self._late, self._asked_at = list(backup.log), dict(backup.txns), {}, {}
         self.wake()
 
     def note(self, txn_id: str, since: int | None = None) -> None:
@@ -160,6 +169,10 @@ class MemoryCluster:
             return Unresolved()
         self._late.pop(txn_id, None)
         return NotApplied()
+
+    def txn_at(self, revision: int) -> str | None:
+        """The id that made it, if the log has it."""
+        return next((id for id, made in reversed(self._txns.items()) if made == revision), None)
 
     async def wait(self, seconds: float) -> None:
         """Return after the next commit or `wake`, or after that many seconds."""
@@ -257,6 +270,11 @@ class MemoryStore:
         """See Store.resolve."""
         await self._arrive(timeout)
         return self.cluster.resolve(txn_id)
+
+    async def txn_at(self, revision: int, *, timeout: float = 2.0) -> str | None:
+        """See Store.txn_at."""
+        await self._arrive(timeout)
+        return self.cluster.txn_at(revision)
 
     async def close(self) -> None:
         """See Store.close."""

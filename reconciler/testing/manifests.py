@@ -149,6 +149,10 @@ class CutStore:
         await self._pass()
         return await self._inner.resolve(txn_id, timeout=timeout)
 
+    async def txn_at(self, revision: int, *, timeout: float = 2.0) -> str | None:
+        await self._pass()
+        return await self._inner.txn_at(revision, timeout=timeout)
+
     async def close(self) -> None:
         await self._inner.close()
 

@@ -196,6 +196,19 @@ class Resolving(StoreHarness):
             assert await one.resolve(transaction.id) == Committed(revision=revision)
             assert await two.resolve(transaction.id) == Committed(revision=revision)
 
+    async def test_a_revision_has_the_id_that_made_it_while_the_log_goes_back_so_far(
+        self, tmp_path: Path
+    ) -> None:
+        async with self.opened(tmp_path, log_size=4) as store:
+            ids = [new_id() for _ in range(3)]
+            made = [await commit(store, txn({"a": b""}, id=each)) for each in ids]
+            assert [await store.txn_at(revision) for revision in made] == ids
+            assert await store.txn_at(made[-1] + 1) is None
+            assert await store.txn_at(0) is None
+            for _ in range(20):
+                await commit(store, txn({"a": b""}))
+            assert await store.txn_at(made[0]) is None
+
     async def test_an_id_that_never_committed_resolves_to_not_applied(self, tmp_path: Path) -> None:
         async with self.opened(tmp_path) as store:
             await commit(store, txn({"a": b"1"}))

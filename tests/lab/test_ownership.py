@@ -63,6 +63,9 @@ def test_a_store_that_was_set_back_freezes_every_node_and_touches_no_guest_and_n
         node.start_vcld()
     for name, node in proof.nodes.items():
         proof.until(lambda node=node: "older" in frozen(node), f"{name} is frozen")
+    proof.nodes["r3"].stop_vcld()
+    proof.nodes["r3"].start_vcld()
+    proof.until(lambda: "older" in frozen(proof.nodes["r3"]), "r3 is frozen when it begins again")
     refused = proof.nodes["r2"].vcl("stop", "kept", check=False)
     assert refused.returncode != 0
     assert "nothing is started or stopped" in refused.stderr

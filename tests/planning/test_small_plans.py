@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from reconciler.planning.backoff import delay
@@ -40,7 +41,25 @@ def test_a_store_that_shows_less_or_another_cluster_is_doubted() -> None:
     assert "--accept-store" in doubt(SEEN, Seen(cluster_uid="c2", revision=99, epoch=9))
 
 
+def test_a_store_that_was_set_back_is_doubted_when_its_numbers_have_grown_again() -> None:
+    known = replace(SEEN, txn="mine")
+    later = Seen(cluster_uid="c1", revision=50, epoch=9)
+    assert doubt(known, later, "mine") == ""
+    assert "was older" in doubt(known, later, "another")
+    assert doubt(known, later, None) == ""
+    assert doubt(SEEN, later, "another") == ""
+
+
+def test_a_doubt_stands_until_the_log_shows_what_was_seen() -> None:
+    doubted = replace(SEEN, txn="mine", doubted=True)
+    later = Seen(cluster_uid="c1", revision=50, epoch=9)
+    assert "no longer says" in doubt(doubted, later, None)
+    assert doubt(doubted, later, "mine") == ""
+    assert not most(doubted, later).doubted
+
+
 def test_what_is_remembered_only_grows() -> None:
+    assert most(replace(SEEN, txn="a"), Seen(cluster_uid="c1", revision=9, epoch=4, txn="b")).txn == "a"
     assert most(SEEN, Seen(cluster_uid="c1", revision=9, epoch=4)) == Seen(
         cluster_uid="c1", revision=10, epoch=4
     )

@@ -36,6 +36,12 @@ MUTATIONS = {
         "if now.revision < 0:",
         f"{RULES}test_a_store_that_was_set_back_ends_no_guest_and_starts_none",
     ),
+    "rule 3: a store that was set back is believed when its numbers have grown again": (
+        "reconciler.planning.store_memory",
+        "    if then and before.txn:",
+        "    if then and not before.txn:",
+        f"{RULES}test_a_store_that_was_set_back_is_not_believed_when_others_have_written_to_it_since",
+    ),
     "rule 4: a claim does not compare the session": (
         "reconciler.loops.agent_actions",
         "guards=(keys.SCHEMA, keys.session(self._context.node)),",

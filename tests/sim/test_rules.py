@@ -92,6 +92,45 @@ def test_a_store_that_was_set_back_ends_no_guest_and_starts_none() -> None:
         assert site.counter() > count + 20
 
 
+def test_a_store_that_was_set_back_is_not_believed_when_others_have_written_to_it_since() -> None:
+    """Rule 3. Its numbers grow with each daemon that begins on it, also of those that are frozen; another one
+    begins when they are past all that it has seen, and one that is frozen begins again."""
+    with World(seed=3) as world:
+        site = Site(world, audited=False).started()
+        old = world.storage.cluster.backup()
+        site.cluster.save("r1", "db.yaml", virtual_machine("db", disk="1Gi", runStrategy="Halted"))
+        world.run_for(35.0)
+        last, *others = sorted(world.names, key=lambda name: name == site.owner())
+        for name in world.names:
+            world.node(name).kill()
+        right, seen = world.storage.cluster.backup(), site.cluster.hosts[last].seen
+        assert seen is not None
+        world.storage.cluster.restore(old)
+        for name in others:
+            world.node(name).start()
+        while world.storage.cluster.revision <= seen.revision + 5:
+            world.node(others[0]).kill()
+            world.node(others[0]).start()
+            world.run_for(5.0)
+        world.node(last).start()
+        world.run_for(10.0)
+        assert all(frozen(site, name) for name in world.names)
+        for name in world.names:
+            world.node(name).kill()
+        world.storage.cluster.restore(right)
+        for name in world.names:
+            world.node(name).start()
+        world.run_for(10.0)
+        assert not any(frozen(site, name) for name in world.names)
+
+
+def frozen(site: Site, name: str) -> str:
+    """Why this node changes nothing."""
+    running = site.cluster.hosts[name].running
+    assert running is not None
+    return running.frozen()
+
+
 def test_one_image_by_two_names_has_one_owner() -> None:
     """Rule 6. Both are started at the same moment."""
     with World(seed=3) as world:

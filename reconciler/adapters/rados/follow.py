@@ -4,6 +4,8 @@ Pages of omap values are not one snapshot. A load therefore reads the keys first
 then replays the whole log over them: every change that a page may have missed, or seen too early, is in the
 log's last word about that key. That ends even while others write, and the log's pages are checked against the
 version that came with them in the same atomic read.
+
+A follower reads the last entry that it has once more: numbers grow again in a store that was set back.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ def follow(link: Link, replica: Replica) -> Replica:
 def _advance(link: Link, replica: Replica) -> bool:
     """Read the log up to the newest version; False when it does not reach back to what the replica knows."""
     while True:
-        version, page = link.read(replica.version.revision)
-        known = replica.version
+        known, mine = replica.version, replica.txn_at(replica.version.revision)
+        version, page = link.read(known.revision - 1 if mine else known.revision)
         if version.uid != known.uid:
             raise StoreUnavailable(
                 f"the object {link.place} was replaced by another store",
@@ -53,6 +55,18 @@ def _advance(link: Link, replica: Replica) -> bool:
             )
         if version.compacted > known.revision:
             return False
+        if mine and page and page[0].revision == known.revision:
+            if page[0].txn_id != mine:
+                raise StoreUnavailable(
+                    f"the store {link.place} went back, and was written to since: its revision "
+                    f"{known.revision} is another one than before",
+                    cure="find out who restored an old copy; restart vcld if that was meant",
+                )
+            page = page[1:]
+            if not page and version.revision > known.revision:  # its values alone filled the page
+                version, page = link.read(known.revision)
+                if version.compacted > known.revision:
+                    return False
         done = not page or page[-1].revision == version.revision
         last = page[-1].revision if page else known.revision
         if done and last != version.revision:

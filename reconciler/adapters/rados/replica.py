@@ -53,6 +53,11 @@ class Replica:
         """The revision that this transaction made, if the log still says so."""
         return self._ids.get(txn_id)
 
+    def txn_at(self, revision: int) -> str | None:
+        """See Store.txn_at."""
+        at = revision - self.version.compacted - 1
+        return self._entries[at].txn_id if 0 <= at < len(self._entries) else None
+
     def get(self, keys: Sequence[str]) -> dict[str, KeyValue]:
         """See Store.get."""
         return {key: self._items[key] for key in keys if key in self._items}

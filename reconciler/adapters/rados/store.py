@@ -177,6 +177,10 @@ class RadosStore:
             case other:
                 raise TypeError(f"the worker answered a resolution with {other}")
 
+    async def txn_at(self, revision: int, *, timeout: float = READ_TIMEOUT) -> str | None:
+        """See Store.txn_at."""
+        return await self._look(lambda replica: replica.txn_at(revision), timeout=timeout)
+
     async def close(self) -> None:
         """See Store.close. Waits for the operation under way; may be called again."""
         if self._closed:

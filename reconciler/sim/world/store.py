@@ -146,6 +146,11 @@ class WorldStore(_Client):
         resolution: Resolution = await self._ask(lambda: self._storage.resolve(txn_id), timeout)
         return resolution
 
+    async def txn_at(self, revision: int, *, timeout: float = 2.0) -> str | None:
+        """See Store.txn_at."""
+        found: tuple[str | None] = await self._ask(lambda: (self._storage.cluster.txn_at(revision),), timeout)
+        return found[0]
+
     async def _watch_once(self, since: int, timeout: float) -> WatchResult | None:
         """None when the way was lost, some time ago by now."""
         storage, future = self._storage, self._loop.create_future()

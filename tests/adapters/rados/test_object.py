@@ -178,6 +178,38 @@ async def test_a_store_that_went_back_to_an_old_copy_stops_its_clients(place: Pl
     await store.close()
 
 
+async def test_a_store_that_went_back_and_was_written_to_since_stops_the_client_that_knows_better(
+    place: Place,
+) -> None:
+    store = await RadosStore.open(place)
+    await commit(store, txn({"a": b"1"}))
+    rados(place, "mksnap", "earlier")
+    try:
+        await commit(store, txn({"a": b"2"}))
+        rados(place, "rollback", place.object, "earlier")
+        other = await RadosStore.open(place)
+        for number in range(3):
+            await commit(other, txn({"b": str(number).encode()}))
+        with pytest.raises(StoreUnavailable, match="its revision 2 is another one than before"):
+            await store.list("")
+    finally:
+        rados(place, "rmsnap", "earlier")
+    await store.close()
+    await other.close()
+
+
+async def test_a_last_entry_that_fills_a_page_alone_is_followed(place: Place) -> None:
+    writer, follower = await RadosStore.open(place), await RadosStore.open(place)
+    large = bytes(6 * 2**20)
+    await commit(writer, txn({"a": large}))
+    assert len((await follower.list("")).items) == 1
+    await commit(writer, txn({"b": large}))
+    await commit(writer, txn({"c": b""}))
+    assert [item.key for item in (await follower.list("")).items] == ["a", "b", "c"]
+    await writer.close()
+    await follower.close()
+
+
 async def test_a_missing_configuration_pool_or_right_is_named(place: Place, tmp_path: Path) -> None:
     cases = {
         "cannot connect to Ceph with .*nowhere.conf": replace(place, conf=str(tmp_path / "nowhere.conf")),

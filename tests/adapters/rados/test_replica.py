@@ -92,4 +92,5 @@ def test_a_replica_knows_keys_ids_and_changes() -> None:
     replica = grown(3)
     assert replica.get(["a", "b"]) == {"a": KeyValue(key="a", value=b"x", revision=3)}
     assert replica.revision_of("id2") == 2
+    assert [replica.txn_at(revision) for revision in range(5)] == [None, "id1", "id2", "id3", None]
     assert replica.revision_of("id9") is None
