@@ -166,8 +166,10 @@ class Daemon:
 
     async def _begin(self, outside: Outside) -> _Entered:
         """Raises StoreError."""
-        begun = await begin(outside.store, entry(self._config, outside.addresses()), CLOCK, IDS)
-        before = None if self._accept_store else self._seen_file.load()
+        known = self._seen_file.load()
+        after = known.session if known is not None else 0
+        begun = await begin(outside.store, entry(self._config, outside.addresses()), CLOCK, IDS, after=after)
+        before = None if self._accept_store else known
         frozen = await doubts(outside.store, before, begun)
         cache = StoreCache(outside.store)
         await cache.step(0.0)
@@ -202,7 +204,7 @@ class Daemon:
         if self._frozen and self._seen is not None:
             log.error("frozen: %s", self._frozen)
             # Until it is accepted or proves to be the right one: its numbers grow from here on.
-            self._seen_file.save(replace(self._seen, doubted=True))
+            self._seen_file.save(replace(self._seen, doubted=True, session=begun.session))
         writer = Writer(outside.store, cache, IDS)
         probe = HealthProbe(self._config.state_path)
         directory = LocalManifestDirectory(self._config.manifests_path, node=entry(self._config).host.node)

@@ -69,11 +69,13 @@ class Entry:
     alone: bool = True
 
 
-async def begin(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun:
-    """Make the store ours to use. Raises InvalidInput when its schema is too far away or it is another
-    node's, StoreError."""
+async def begin(store: Store, entry: Entry, clock: Clock, ids: Ids, *, after: int = 0) -> Begun:
+    """Make the store ours to use. `after`: the highest number of a session that this node remembers: the
+    others know it by its leases and heartbeats, which a store that was set back does not take back.
+
+    Raises InvalidInput when its schema is too far away or it is another node's, StoreError."""
     while True:
-        begun = await _attempt(store, entry, clock, ids)
+        begun = await _attempt(store, entry, clock, ids, after)
         if begun is not None:
             return begun
 
@@ -93,10 +95,10 @@ async def seen_of(store: Store, begun: Begun, views: Views) -> Seen | None:
     if txn is None:
         return None
     epoch = known.epoch if known is not None else 0
-    return Seen(cluster_uid=begun.cluster.uid, revision=revision, epoch=epoch, txn=txn)
+    return Seen(cluster_uid=begun.cluster.uid, revision=revision, epoch=epoch, txn=txn, session=begun.session)
 
 
-async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun | None:
+async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids, after: int) -> Begun | None:
     host = entry.host
     session_key, member_key = keys.session(host.node), keys.member(host.node)
     wanted = [keys.SCHEMA, keys.CLUSTER, keys.EPOCH, session_key, member_key]
@@ -115,7 +117,7 @@ async def _attempt(store: Store, entry: Entry, clock: Clock, ids: Ids) -> Begun 
         puts.append(Put(key=keys.CLUSTER, value=dump(cluster)))
     before = load(Session, found[session_key].value).session if session_key in found else 0
     session = Session(
-        session=before + 1,
+        session=max(before, after) + 1,
         boot_id=host.boot_id,
         machine_id=host.machine_id,
         started=clock.wall(),

@@ -7,7 +7,7 @@ by nodes that have noticed. So the transaction that made the last revision seen 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,7 @@ class Seen:
     """The most that this node has seen of its store.
 
     `txn`: the id of the transaction that made `revision`; empty in files of versions that did not note it.
+    `session`: the highest number that a session of this node has had, in whatever store.
     `doubted`: the store that came after this was found to be another one, and nobody has accepted it.
     """
 
@@ -22,6 +23,7 @@ class Seen:
     revision: int
     epoch: int
     txn: str = ""
+    session: int = 0
     doubted: bool = False
 
 
@@ -63,12 +65,16 @@ def doubt(before: Seen | None, now: Seen, then: str | None = None) -> str:
 
 def most(before: Seen | None, now: Seen) -> Seen:
     """What to remember from here on, of a store that is trusted."""
-    if before is None or before.cluster_uid != now.cluster_uid:
+    if before is None:
         return now
+    session = max(before.session, now.session)
+    if before.cluster_uid != now.cluster_uid:
+        return replace(now, session=session)
     newer = now if now.revision >= before.revision else before
     return Seen(
         cluster_uid=now.cluster_uid,
         revision=newer.revision,
         epoch=max(before.epoch, now.epoch),
         txn=newer.txn,
+        session=session,
     )

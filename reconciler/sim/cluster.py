@@ -177,7 +177,8 @@ class SimCluster:
         async def attempt() -> tuple[Begun, str]:
             if may:
                 self._let_in(ports.address)
-            begun = await begin(ports.store, identity, ports.clock, ports.ids)
+            after = host.seen.session if host.seen is not None else 0
+            begun = await begin(ports.store, identity, ports.clock, ports.ids, after=after)
             return begun, await doubts(ports.store, host.seen, begun)
 
         try:
@@ -189,7 +190,7 @@ class SimCluster:
         host.last_run = replace(host.last_run or now, boot_id=now.boot_id, machine_id=now.machine_id)
         if frozen and host.seen is not None:
             ports.log(f"frozen: {frozen}")
-            host.seen = replace(host.seen, doubted=True)
+            host.seen = replace(host.seen, doubted=True, session=begun.session)
         cache = StoreCache(ports.store)
         await patiently(lambda: cache.step(0.0), "reading the store")
         over = asyncio.Event()

@@ -32,6 +32,13 @@ async def test_the_first_start_makes_the_cluster_and_later_ones_keep_it() -> Non
     assert record.boot_id == "b1"
 
 
+async def test_a_session_is_later_than_any_that_the_node_remembers() -> None:
+    store = MemoryStore()
+    begun = await begin(store, Entry(host=HOST), VirtualClock(), SeededIds(), after=7)
+    assert begun.session == 8
+    assert (await started(store, SeededIds())).session == 9
+
+
 async def test_a_start_bumps_the_version_so_that_old_writes_cannot_match() -> None:
     store, ids = MemoryStore(), SeededIds()
     first = await started(store, ids)

@@ -58,6 +58,12 @@ def test_a_doubt_stands_until_the_log_shows_what_was_seen() -> None:
     assert not most(doubted, later).doubted
 
 
+def test_the_number_of_a_session_is_remembered_over_stores() -> None:
+    known = replace(SEEN, session=7)
+    assert most(known, Seen(cluster_uid="c1", revision=50, epoch=9, session=3)).session == 7
+    assert most(known, Seen(cluster_uid="c2", revision=1, epoch=0, session=1)).session == 7
+
+
 def test_what_is_remembered_only_grows() -> None:
     assert most(replace(SEEN, txn="a"), Seen(cluster_uid="c1", revision=9, epoch=4, txn="b")).txn == "a"
     assert most(SEEN, Seen(cluster_uid="c1", revision=9, epoch=4)) == Seen(

@@ -26,8 +26,8 @@ MUTATIONS = {
     ),
     "rule 2: a daemon trusts the claims without a session of its own": (
         "reconciler.loops.session",
-        "session=before + 1,",
-        "session=max(before, 1),",
+        "session=max(before, after) + 1,",
+        "session=max(before, after, 1),",
         f"{AUDIT}test_a_daemon_that_is_started_anew_on_a_fenced_host_is_let_in",
     ),
     "rule 3: a store that shows less than was seen is believed": (
