@@ -7,7 +7,7 @@ no sequence of moves comes back to where it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations
@@ -15,6 +15,7 @@ from itertools import combinations
 from reconciler.planning.packing.filling import wishes
 from reconciler.planning.packing.ordering import Change
 from reconciler.planning.packing.problem import NOWHERE, Problem
+from reconciler.planning.packing.reserving import better, looks_of, shortage
 from reconciler.planning.packing.room import MayMove
 from reconciler.planning.packing.state import SCALE, State
 
@@ -125,11 +126,11 @@ def balance(state: State, may_move: MayMove, policy: Balancing, turn: int = 0) -
     """Change the state by moves in this order, each of which is worth it; `turn`: that of the first."""
     if policy.mode is Mode.MANUAL:
         return []
-    search = _Search(state, may_move, policy)
-    found: list[Change] = []
+    found, guard = _for_any_loss(state, may_move, policy, turn), _Guard(state, policy)
+    search = _Search(state, may_move, policy, moved={change.vm: change.target for change in found})
     while len(found) < policy.most:
         moves = search.single() or search.exchange(policy.most - len(found))
-        if not moves:
+        if not moves or guard.loses(state, moves):
             break
         for vm, target in moves:
             why = "evens out the use of the nodes"
@@ -140,6 +141,41 @@ def balance(state: State, may_move: MayMove, policy: Balancing, turn: int = 0) -
     return found
 
 
+def _for_any_loss(state: State, may_move: MayMove, policy: Balancing, turn: int) -> list[Change]:
+    """Before balance comes N+1: moves after which fewer VMs would have no place when a node is lost."""
+    looks = looks_of(state) if policy.mode is Mode.FULL else 0
+    short = shortage(state) if looks else 0
+    held = policy.held
+    vms = [vm for vm, demand in enumerate(state.problem.vms) if may_move(vm) and demand.name not in held]
+    found: list[Change] = []
+    for vm, source, target in better(state, vms, short, looks) if policy.most > 0 else ():
+        why = "so that any one node may be lost"
+        found.append(Change(vm=vm, source=source, target=target, turn=turn + len(found), reason=why))
+        vms.remove(vm)  # each moves once
+        if len(found) >= policy.most:
+            break
+    return found
+
+
+class _Guard:
+    """Balance ends where its next move would cost N+1, in clusters that are small enough to look."""
+
+    def __init__(self, state: State, policy: Balancing) -> None:
+        self._looks = looks_of(state) >= policy.most
+        self._short = shortage(state) if self._looks else 0
+
+    def loses(self, state: State, moves: Iterable[tuple[int, int]]) -> bool:
+        if not self._looks:
+            return False
+        mark = state.mark()
+        for vm, target in moves:
+            state.remove(vm)
+            state.add(vm, target)
+        now = shortage(state)
+        state.undo(mark)
+        return now > self._short
+
+
 _Best = tuple[float, int, int]
 """The gain, the VM (negative, so that of equal gains the first VM is the largest), the target."""
 
@@ -148,14 +184,16 @@ class _Search:
     """The best move, by source. After a move only its two nodes are looked at again, as sources by all their
     VMs, and as targets by all others."""
 
-    def __init__(self, state: State, may_move: MayMove, policy: Balancing) -> None:
+    def __init__(
+        self, state: State, may_move: MayMove, policy: Balancing, *, moved: Mapping[int, int]
+    ) -> None:
         problem = state.problem
         self._state = state
         self._policy = policy
         self._may_move = may_move
         self._measure = Measure(problem)
         self._least = policy.worth / max(1, len(self._measure.nodes))
-        self._moved: dict[int, int] = {}
+        self._moved = dict(moved)
         self._best: dict[int, _Best | None] = {}
         self._targets: list[int] = []
         self._again()

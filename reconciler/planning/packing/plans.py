@@ -27,6 +27,7 @@ from reconciler.planning.packing.placing import place
 from reconciler.planning.packing.problem import NOWHERE, Problem, build
 from reconciler.planning.packing.refining import restore
 from reconciler.planning.packing.repairing import bring_back, misplaced, repair, settle
+from reconciler.planning.packing.reserving import reserve
 from reconciler.planning.packing.room import LOOKS, MayMove
 from reconciler.planning.packing.state import State
 from reconciler.planning.packing.words import Because, Why, refusals, told
@@ -120,6 +121,8 @@ def solve(problem: Problem, policy: Policy) -> Plan:
         bring_back(state)
         if not stopped:
             restore(state, lambda vm: may_move(vm) or problem.at[vm] == NOWHERE, policy.looks)
+    if not stopped:
+        reserve(state, [vm for vm in asked if state.at[vm] != NOWHERE and not problem.vms[vm].fixed])
     evicted = [vm for vm in stopped if state.at[vm] == NOWHERE]
     asked_or_moved = len(asked) + sum(a != b for a, b in zip(problem.at, state.at, strict=True))
     because = Because(asked_or_moved)
