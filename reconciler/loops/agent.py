@@ -33,6 +33,7 @@ from reconciler.planning.backoff import delay
 from reconciler.planning.desired import Wish, desired, purges
 from reconciler.planning.hangs import interrupted
 from reconciler.planning.lifecycle import Decision, Step, VmView, decide, leaves
+from reconciler.planning.migration import hosts_of
 from reconciler.ports.controller import Controller
 from reconciler.resources import keys
 from reconciler.resources.domains import Gone, Observed
@@ -160,7 +161,7 @@ class Agent:
             for name in self._known():
                 claim = context.views.claim(name)
                 controller_name = self._host_of(name, context.views.vm(name))
-                mine = (claim is not None and claim.node == context.node) or name in self._states
+                mine = (claim is not None and context.node in hosts_of(claim)) or name in self._states
                 found = context.controllers.get(controller_name or "")
                 if mine and found is not None and claim is not None:
                     seen = await found.lifecycle.observe(name, uid=claim.uid, timeout=timeout)
@@ -342,7 +343,7 @@ class Agent:
             wish = desired(record, vm, intent, claim, power_on=views.power_on())
         controller = context.controllers.get(host or "")
         uid = record.metadata.uid if record is not None else ""
-        if claim is not None and (claim.node == context.node or not uid):
+        if claim is not None and (context.node in hosts_of(claim) or not uid):
             # What must be proven gone is what was claimed, also when the spec is another VM's by now.
             uid = claim.uid
         observed, unknown = await self._observe(controller, host, name, uid)
@@ -407,7 +408,7 @@ class Agent:
     def _host_of(self, name: str, vm: VirtualMachineSpec | None) -> str | None:
         """The controller that has, or is to have, the domain: the claim's, whatever the spec says by now."""
         claimed = self._context.views.claim(name)
-        mine = claimed is not None and claimed.node == self._context.node
+        mine = claimed is not None and self._context.node in hosts_of(claimed)
         if claimed is not None and mine and claimed.controller:
             return claimed.controller
         if vm is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_holders import holders_of, why_not
-from reconciler.loops.agent_return import GuestClocks, still_ours
+from reconciler.loops.agent_return import GuestClocks, positively_foreign, still_ours
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.writer import conflicts
@@ -40,7 +40,6 @@ from reconciler.resources.records import (
     Pin,
     SpecRecord,
     dump,
-    load,
 )
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -415,10 +414,7 @@ class Actions:
         """End a copy that the record gives to somebody else, after a fresh read says so again (rule 9)."""
         domain = job.view.observed
         assert isinstance(domain, Observed)
-        key = keys.claim(job.name)
-        fresh = (await self._context.views.cache.read([key])).get(key)
-        if fresh is None or load(Claim, fresh.value).node == self._context.node:
-            raise ConflictError(f"the owner of {job.name} changed while it was worked on")
+        await positively_foreign(self._context, job.name, lost=job.view.lost)
         await self._destroy(job, why)
 
     async def _purge(self, job: Job) -> None:

@@ -31,7 +31,7 @@ def build_status(
         phase = Phase.FAILED
     if phase is None:
         return None
-    running = phase in (Phase.RUNNING, Phase.PAUSED)
+    running = phase in (Phase.RUNNING, Phase.PAUSED, Phase.MIGRATING)
     previous = state.written
     claim = view.claim
     pending = _pending(context, view, vm) if running else ()
@@ -121,7 +121,7 @@ def _conditions(
                 observed_generation=view.generation,
             )
         )
-    if state.failures.reason == "ImageInUse" and phase not in (Phase.RUNNING, Phase.PAUSED):
+    if state.failures.reason == "ImageInUse" and phase not in (Phase.RUNNING, Phase.PAUSED, Phase.MIGRATING):
         found.append(
             Condition(
                 type=ConditionType.IMAGE_IN_USE,
@@ -137,7 +137,7 @@ def _conditions(
 def _ready(view: VmView, phase: Phase, message: str) -> Condition:
     """Ready: the guest's CPUs run. Whether its services answer is the user's own check."""
     runs = isinstance(view.observed, Observed) and view.observed.phase is DomainPhase.RUNNING
-    ready = phase is Phase.RUNNING and runs
+    ready = phase in (Phase.RUNNING, Phase.MIGRATING) and runs
     status = ConditionStatus.TRUE if ready else ConditionStatus.FALSE
     if phase is Phase.UNKNOWN:
         status = ConditionStatus.UNKNOWN

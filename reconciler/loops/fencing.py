@@ -266,9 +266,9 @@ class Fencing:
 
     async def _release(self, record: FenceRecord, vms: tuple[str, ...]) -> None:
         chosen = vms[:BATCH]
-        await self._writes.release(record, chosen, self._stamp(record))
-        log.info("fencing of %s: took %s from it", record.node, ", ".join(chosen))
-        for vm in chosen:
+        taken = await self._writes.release(record, chosen, self._stamp(record))
+        log.info("fencing of %s: took %s from it", record.node, ", ".join(taken) or "no running VM")
+        for vm in taken:
             message = f"taken from {record.node}, which was fenced ({record.incident}): {record.reason}"
             self._context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, vm, "FailedOver", message)
 

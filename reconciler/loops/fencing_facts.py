@@ -11,6 +11,7 @@ from reconciler.planning.failover import silence_of
 from reconciler.planning.fencing import FenceFacts, FencerInfo, order_of
 from reconciler.planning.judging import Judge, Suspect, Verdict, judge_node
 from reconciler.planning.liveness import Sight, heard, renews
+from reconciler.planning.migration import hosts_of, share_of
 from reconciler.planning.timers import Timers
 from reconciler.ports.fencer import Fencer
 from reconciler.resources import keys
@@ -24,6 +25,7 @@ from reconciler.resources.fencing import (
 )
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
+from reconciler.resources.migrations import MigrationSide
 from reconciler.resources.records import Binding, Claim, Session
 
 
@@ -62,12 +64,14 @@ class FactReader:
         if record is None and views.exists(keys.fence(node)):
             return None
         sight = self._sight(node)
-        claims = self._claims(node)
+        held = self._held(node)
+        claims = {vm: self._share(claim, node) for vm, claim in held.items()}
         bindings = self._bindings(node, claims)
         bare = FenceFacts(
             node=node,
             record=record,
             claims=claims,
+            shared=frozenset(d for claim in held.values() if len(hosts_of(claim)) > 1 for d in claim.disks),
             bindings=bindings,
             pools=self._given.pools(),
             resting=resting,
@@ -108,13 +112,20 @@ class FactReader:
     def _sight(self, node: str) -> Sight | None:
         return next((sight for sight in self._given.membership.sights() if sight.name == node), None)
 
-    def _claims(self, node: str) -> dict[str, Claim]:
+    def _held(self, node: str) -> dict[str, Claim]:
+        """The claims that this node must be proven gone for."""
         views, found = self._given.views, {}
         for item in views.cache.prefix(keys.CLAIMS):
             claim = views.record(item.key, Claim)
-            if claim is not None and claim.node == node:
+            if claim is not None and node in hosts_of(claim):
                 found[item.key.removeprefix(keys.CLAIMS)] = claim
         return found
+
+    def _share(self, claim: Claim, node: str) -> Claim:
+        """The claim, of an open migration with this host's own clients."""
+        moving = claim.migration
+        key = keys.migrating(moving.id, node) if moving is not None else ""
+        return share_of(claim, node, self._given.views.record(key, MigrationSide) if key else None)
 
     def _bindings(self, node: str, claims: Mapping[str, Claim]) -> tuple[str, ...]:
         """VMs that are bound to the node and held by nobody. One whose claim cannot be read is left alone."""

@@ -7,15 +7,18 @@ together with the record that says why.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
 from reconciler.planning.failover import begun, cleared, room_for_one
 from reconciler.planning.fencing_record import Stamp, emptied, released
+from reconciler.planning.migration import hosts_of, share_of, without
 from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError
 from reconciler.resources.failover import FailoverRecord
 from reconciler.resources.fencing import FenceRecord
+from reconciler.resources.migrations import MigrationSide
 from reconciler.resources.records import Binding, Claim, DiskClaim, Epoch, Session, dump, load
 
 
@@ -50,16 +53,25 @@ class FencingWrites:
         """The record after a step, in the place of the one that the step was decided on."""
         await self._commit(compares=self._same(record.node), puts={keys.fence(record.node): dump(record)})
 
-    async def release(self, record: FenceRecord, vms: Sequence[str], stamp: Stamp) -> None:
-        """Empty these claims, end these bindings, and record both."""
+    async def release(self, record: FenceRecord, vms: Sequence[str], stamp: Stamp) -> tuple[str, ...]:
+        """Empty these claims, end these bindings, and record both; which VMs were taken from the node. A
+        claim whose live migration has another host left names that one still, and its binding stays."""
         compares, puts, deletes = self._same(record.node), {}, []
+        taken = []
         for vm in vms:
             claim_key, binding_key = keys.claim(vm), keys.binding(vm)
             claim, binding = self._views.claim(vm), self._views.record(binding_key, Binding)
             for key in (claim_key, binding_key):
                 compares[key] = self._views.cache.revision_of(key)
-            if claim is not None and claim.node == record.node:
-                puts[claim_key] = dump(emptied(claim))
+            if claim is None or claim.node == record.node or record.node not in hosts_of(claim):
+                taken.append(vm)
+            if claim is not None and record.node in hosts_of(claim):
+                left = without(claim, record.node)
+                if claim.migration is not None and hosts_of(left):
+                    puts[claim_key] = dump(left)
+                    compares[keys.session(left.node)] = self._views.cache.revision_of(keys.session(left.node))
+                    continue
+                puts[claim_key] = dump(emptied(self._with_both(claim)))
                 deletes += self._held(vm, claim)
             if binding is not None and binding.node == record.node:
                 deletes.append(binding_key)
@@ -68,8 +80,18 @@ class FencingWrites:
             if holder is not None and holder.node == record.node and holder.operation:
                 compares[item.key] = item.revision
                 deletes.append(item.key)
-        puts[keys.fence(record.node)] = dump(released(record, vms, stamp))
+        puts[keys.fence(record.node)] = dump(released(record, taken, stamp))
         await self._commit(compares=compares, puts=puts, deletes=deletes)
+        return tuple(taken)
+
+    def _with_both(self, claim: Claim) -> Claim:
+        """The claim with what either host of its migration may have had open."""
+        moving = claim.migration
+        if moving is None:
+            return claim
+        said = self._views.record(keys.migrating(moving.id, moving.target), MigrationSide)
+        there = share_of(claim, moving.target, said).clients
+        return replace(claim, clients=tuple(sorted({*claim.clients, *there})))
 
     async def clear(self, record: FenceRecord, stamp: Stamp) -> None:
         """The return is settled, in the very session that showed it; the timeline stays."""

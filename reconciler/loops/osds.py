@@ -19,6 +19,7 @@ from reconciler.loops.membership import Membership
 from reconciler.loops.views import Views
 from reconciler.planning.judging import Judge
 from reconciler.planning.liveness import Sight, heard
+from reconciler.planning.migration import hosts_of
 from reconciler.planning.osds import (
     MOST,
     Gone,
@@ -203,7 +204,8 @@ class OsdWatch:
         views = self._context.views
         bindings = (views.record(item.key, Binding) for item in views.cache.prefix(keys.BINDINGS))
         claims = (views.record(item.key, Claim) for item in views.cache.prefix(keys.CLAIMS))
-        return any(found is not None and found.node == node for found in (*bindings, *claims))
+        bound = any(found is not None and found.node == node for found in bindings)
+        return bound or any(found is not None and node in hosts_of(found) for found in claims)
 
     def _osds_of(self, node: str) -> tuple[int, ...]:
         """By the addresses of its storage, and by that on the mesh: it may be the same network."""

@@ -52,6 +52,8 @@ class FenceFacts:
     and held by nobody. `pools`: the Ceph cluster's fsid of each pool that is on one. `resting`: fencers whose
     time for another attempt has not come. `others`: storage addresses of the other nodes, and whose they are.
 
+    `shared`: images that a host of a live migration, not this one, may have open and write to.
+
     `session`, `back`: session/NODE and return/NODE as they are now. `alive`: boot ids that are heard on the
     mesh or whose lease changes. `empty`: it says on the mesh that nothing of the cluster is left on it.
     `silence`: None when it is not silent, or this master has not watched for long enough to know.
@@ -61,6 +63,7 @@ class FenceFacts:
     record: FenceRecord | None
     verdict: Verdict | None = None
     claims: Mapping[str, Claim] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
     bindings: tuple[str, ...] = ()
     fencers: tuple[FencerInfo, ...] = ()
     pools: Mapping[str, str] = field(default_factory=dict)
@@ -165,11 +168,12 @@ def next_step(facts: FenceFacts) -> NextStep:
 
 
 def order_of(facts: FenceFacts, record: FenceRecord) -> FenceOrder:
-    """What fencers are told: the claims cannot change after the intent, so this is all that may write."""
+    """What fencers are told: the claims cannot change after the intent, so this is all that may write. Who
+    else has a shared image open is none of theirs."""
     claimed = {client for claim in facts.claims.values() for client in claim.clients if is_client(client)}
     clients = {*record.entries, *claimed}
     addresses = {*record.addresses, *(client_host(client) for client in clients)}
-    images = {image for claim in facts.claims.values() for image in claim.disks}
+    images = {image for claim in facts.claims.values() for image in claim.disks} - facts.shared
     return FenceOrder(
         id=record.id,
         node=record.node,
@@ -209,8 +213,9 @@ def _proceed(facts: FenceFacts, record: FenceRecord) -> NextStep:
         elif not proof.settled:
             return Settle(fencer=ceph.id, fsid=ceph.fsid, order=order)
         elif not proof.unlocked:
-            images = tuple(sorted(images_on(ceph.fsid, facts.claims.values(), facts.pools)))
-            return BreakLocks(fencer=ceph.id, fsid=ceph.fsid, order=replace(order, images=images))
+            images = images_on(ceph.fsid, facts.claims.values(), facts.pools) - facts.shared
+            narrowed = replace(order, images=tuple(sorted(images)))
+            return BreakLocks(fencer=ceph.id, fsid=ceph.fsid, order=narrowed)
     if _settled(facts, record) and facts.session is not None and facts.session.boot_id in facts.alive:
         # To cut it off now would cut off a node that has ended everything, perhaps the very master.
         return Wait(reasons=(f"{record.node} is back, and empties its claims itself", *reasons))

@@ -5,6 +5,8 @@ Invariants kept here (SAFETY rules 4-9):
 * a claim is emptied only on a proof that the domain is gone, and none of its clients on a network can write
   any more; unknown is never taken for gone;
 * only a domain of this cluster, node and VM whose record names another owner, or an emptied one, is killed.
+* while a live migration of it is open, nothing is done here on either of its hosts (migration_sides.py): only
+  a host whose session was ended by a fence ends what it has.
 Every state can be entered by a daemon that knows nothing but the store and the hypervisor: it may be killed
 at any instant, and the next one goes on from here.
 """
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.planning.desired import Desired, Wish
+from reconciler.planning.migration import hosts_of
 from reconciler.resources.domains import DomainPhase, ExitReason, Gone, Observed, PauseReason
 from reconciler.resources.records import Binding, Claim, ClaimPhase, Intent
 from reconciler.resources.status import Phase
@@ -149,6 +152,8 @@ def decide(view: VmView) -> Decision:
         return Decision(step=Step.WAIT, phase=None, message=view.frozen)
     if view.held and not view.fenced:
         return Decision(step=Step.WAIT, phase=None, message=view.held)
+    if view.claim is not None and migrates_here(view.claim, view.node) and not view.lost:
+        return _migrating(view, view.claim)
     if view.observed is None:
         concerned = _bound_here(view) or (view.claim is not None and view.claim.node == view.node)
         return Decision(step=Step.WAIT, phase=Phase.UNKNOWN if concerned else None, message=view.unknown)
@@ -158,6 +163,19 @@ def decide(view: VmView) -> Decision:
     if isinstance(view.observed, Observed):
         return _present(view, view.observed) if mine else _stray(view, view.observed)
     return _absent_claimed(view) if mine else _absent_unclaimed(view)
+
+
+def migrates_here(claim: Claim, node: str) -> bool:
+    """Whether the node is one of the two hosts of an open live migration, and not proven gone from it."""
+    return claim.migration is not None and node in hosts_of(claim)
+
+
+def _migrating(view: VmView, claim: Claim) -> Decision:
+    """Both hosts do as the migration's record says, and the source reports."""
+    assert claim.migration is not None
+    if claim.node != view.node:
+        return _wait(None)
+    return _wait(Phase.MIGRATING, f"it is on its way to node {claim.migration.target}")
 
 
 def _wait(phase: Phase | None, message: str = "", wake: float | None = None) -> Decision:

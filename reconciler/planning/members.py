@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.planning.liveness import Standing
+from reconciler.planning.migration import hosts_of
 from reconciler.resources.records import Binding, Claim
 
 
@@ -17,7 +18,7 @@ def removal_problem(
             f"node '{name}' is {standing.value.lower()}, and would be a member again at its next start",
             f"stop vcld on {name} for good, then delete it on another node",
         )
-    owned = sorted(vm for vm, claim in claims.items() if claim.node == name)
+    owned = sorted(vm for vm, claim in claims.items() if name in hosts_of(claim))
     if owned:
         return (
             f"node '{name}' owns {', '.join(owned)}, which may still run there",

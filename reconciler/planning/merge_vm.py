@@ -37,6 +37,7 @@ _BY_CLAIM = {
 }
 _NEEDS_CLAIM = frozenset({Phase.RUNNING, Phase.PAUSED, Phase.STOPPING, Phase.STOPPED, Phase.MIGRATING})
 _ON_A_NODE = frozenset({Phase.STARTING, Phase.RUNNING, Phase.PAUSED, Phase.STOPPING, Phase.MIGRATING})
+_READY = frozenset({Phase.RUNNING, Phase.MIGRATING})
 _NODE_FIELDS = (
     "observedGeneration",
     "runningGeneration",
@@ -77,7 +78,7 @@ def vm_status(reader: Reader, record: SpecRecord, manifest: Mapping[str, Any] | 
     here = parts.claim or (parts.binding if phase is not Phase.STOPPED else None)
     status: dict[str, Any] = {
         "phase": phase.value,
-        "ready": phase is Phase.RUNNING and _is_true(conditions, ConditionType.READY),
+        "ready": phase in _READY and _is_true(conditions, ConditionType.READY),
         "node": here.node if here else None,
         "message": _message(parts, phase, manifest, reader.unreadable),
         "restarts": 0,
@@ -215,7 +216,7 @@ def _is_true(conditions: Conditions, kind: ConditionType) -> bool:
 def _conditions(parts: _Parts, phase: Phase, manifest: Mapping[str, Any] | None) -> Conditions:
     """Everybody's conditions by type; Ready and ManifestValid are always there, so that one can wait."""
     found = merged_conditions(parts.node, parts.master, manifest_conditions(parts.record, manifest))
-    stale = phase is not Phase.RUNNING and _is_true(found, ConditionType.READY)
+    stale = phase not in _READY and _is_true(found, ConditionType.READY)
     if stale or ConditionType.READY not in found:
         generation = parts.record.metadata.generation
         found[ConditionType.READY] = condition(ConditionType.READY, False, phase.value, generation=generation)

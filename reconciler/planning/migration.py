@@ -165,6 +165,16 @@ def without(claim: Claim, node: str) -> Claim:
     return replace(claim, migration=replace(moving, gone=tuple(sorted({*moving.gone, node}))))
 
 
+def share_of(claim: Claim, node: str, said: MigrationSide | None) -> Claim:
+    """The claim as far as it is this host's: while a migration is open, with its own clients only, so that
+    nothing that is done to it is done to the other one. `said`: what the host has said of the migration."""
+    moving = claim.migration
+    if moving is None or node == moving.source:
+        return claim
+    clients = said.clients if said is not None and said.id == moving.id else ()
+    return replace(claim, node=node, clients=clients)
+
+
 def next_step(facts: Facts) -> Step:
     """What the master does now."""
     record, claim = facts.record, facts.claim

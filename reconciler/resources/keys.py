@@ -19,6 +19,9 @@ confirm/NODE                    that a person says it is down                  A
 failure/VM/NODE                 what failed of the VM on the node, in a row    the node
 return/NODE                     that nothing was left on it when it came back  the node
 failover/INCIDENT               the timeline of a fencing and its VMs, for people  master
+migration/NAME                  a live migration: asked for, and how far it is API, master
+migrating/NAME/NODE             what one of its two hosts says of it           the node
+cancel/NAME                     that somebody wants it to end                  API
 event/NODE/SLOT                 a ring buffer                                  the node
 tombstone/KIND/NAME             a finished deletion                            master
 """
@@ -53,6 +56,9 @@ CONFIRMS = "confirm/"
 RETURNS = "return/"
 FAILOVERS = "failover/"
 FAILURES = "failure/"
+MIGRATIONS = "migration/"
+MIGRATING = "migrating/"
+CANCELS = "cancel/"
 EVENTS = "event/"
 TOMBSTONES = "tombstone/"
 
@@ -134,6 +140,20 @@ def returned(node: str) -> str:
 
 def failover(incident: str) -> str:
     return FAILOVERS + incident
+
+
+def migration(name: str) -> str:
+    return MIGRATIONS + name
+
+
+def migrating(name: str, node: str) -> str:
+    """What a host says of a migration."""
+    return f"{MIGRATING}{name}/{node}"
+
+
+def cancel(name: str) -> str:
+    """That a migration is to end early."""
+    return CANCELS + name
 
 
 def failures(vm: str) -> str:

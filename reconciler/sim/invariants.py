@@ -2,8 +2,9 @@
 
 * One master per epoch, and each epoch follows the one before it.
 * Nothing of a master is committed that did not compare the epoch; sessions only grow.
-* A claim goes from one node to another only by being emptied, each write of one that is held compares its
-  owner's session, an image's goes from one VM to another only so too, and no VM has two running copies.
+* A claim goes from one node to another only by being emptied, or at the end of a live migration that named
+  both; each write of one that is held compares its owner's session, an image's goes from one VM to another
+  only by being emptied too, and no VM has two running copies.
 * What the store has of a file is replaced or removed only by somebody who had seen it.
 * With a Ceph: at most one client that nothing fences may write to an image (writer_audit.py), a fence of
   that Ceph excuses no copy that writes to anything else, and no host is let in while a guest is left on it.
@@ -43,7 +44,7 @@ class Invariants:
         self._holders: dict[int, str] = {}
         self._epoch = 0
         self._sessions: dict[str, int] = {}
-        self._claims: dict[str, str] = {}
+        self._claims: dict[str, Claim] = {}
         self._images: dict[str, str] = {}
         self._shut_out: set[str] = set()
         self._lines = 0
@@ -127,10 +128,11 @@ class Invariants:
             elif put.key.startswith(keys.SESSIONS):
                 self._follow_session(put.key, load(Session, put.value).session)
             elif put.key.startswith(keys.CLAIMS):
-                node = load(Claim, put.value).node
-                if node and keys.session(node) not in compared:
-                    self._broken.append(f"{put.key} was written for {node} without comparing its session")
-                self._follow_claim(put.key, node)
+                claim = load(Claim, put.value)
+                if claim.node and keys.session(claim.node) not in compared:
+                    words = f"{put.key} was written for {claim.node} without comparing its session"
+                    self._broken.append(words)
+                self._follow_claim(put.key, claim)
             elif put.key.startswith(keys.DISKS):
                 self._follow_image(put.key, load(DiskClaim, put.value))
             elif put.key.startswith(keys.MANIFESTS):
@@ -150,11 +152,12 @@ class Invariants:
             self._broken.append(f"{key} went from {before} to {session}")
         self._sessions[key] = session
 
-    def _follow_claim(self, key: str, node: str) -> None:
-        before = self._claims.get(key, "")
-        if before and node and before != node:
-            self._broken.append(f"{key} went from {before} to {node} without being emptied")
-        self._claims[key] = node
+    def _follow_claim(self, key: str, claim: Claim) -> None:
+        before = self._claims.get(key, Claim())
+        passed = before.migration is not None and claim.node == before.migration.target
+        if before.node and claim.node and before.node != claim.node and not passed:
+            self._broken.append(f"{key} went from {before.node} to {claim.node} without being emptied")
+        self._claims[key] = claim
 
     def _follow_image(self, key: str, claim: DiskClaim) -> None:
         holder = claim.operation or claim.vm
