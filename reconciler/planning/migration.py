@@ -183,6 +183,9 @@ def next_step(facts: Facts) -> Step:
     moving = claim.migration if claim is not None else None
     if record.phase is MigrationPhase.PENDING:
         return _begin(facts)
+    if claim is not None and not claim.node and claim.uid == record.uid:
+        words = f"node {record.source} and node {record.target} were both lost: it is started again"
+        return Refuse(reason=words)
     if claim is None or moving is None or moving.id != record.id:
         return Refuse(reason="the record of who owns the VM was changed by somebody else")
     source, target = _side(facts, moving, record.source), _side(facts, moving, record.target)
@@ -236,10 +239,15 @@ def _early(facts: Facts, moving: ClaimMigration) -> str:
     return f"it took longer than {facts.record.limit:.0f} s" if facts.overdue else ""
 
 
+def _obstacle(*sides: MigrationSide | None) -> str:
+    """What a host has found that is in the way, before anything has happened."""
+    return next((side.obstacle for side in sides if side is not None and side.obstacle), "")
+
+
 def _await_target(
     facts: Facts, moving: ClaimMigration, source: MigrationSide | None, target: MigrationSide | None
 ) -> Step:
-    why = _early(facts, moving)
+    why = _early(facts, moving) or _obstacle(source, target)
     if moving.source in moving.gone or facts.record.abort:
         return Go(phase=MigrationPhase.RESOLVING)
     if why:

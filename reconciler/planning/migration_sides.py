@@ -52,8 +52,14 @@ def saying(
     record: MigrationRecord, said: MigrationSide | None, now: MigrationSide, result: CallResult
 ) -> MigrationSide:
     """What the node says next: `now` is what it sees, `result` what it heard of its call in this session.
-    What it said once of the call stays, also when another session said it."""
+    What it said once of the call stays, also when another session said it; so do the texts."""
     if said is None or said.id != record.id:
         return replace(now, result=result)
-    known = result if result is not CallResult.NONE else said.result
-    return replace(now, called=now.called or said.called, result=known)
+    return replace(
+        now,
+        called=now.called or said.called,
+        result=result if result is not CallResult.NONE else said.result,
+        offer=now.offer or said.offer,
+        door=now.door or said.door,
+        obstacle=now.obstacle or said.obstacle,
+    )

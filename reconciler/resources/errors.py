@@ -14,6 +14,8 @@
     ├── ControllerError
     │   ├── ControllerUnavailable   nothing is known; never taken for "stopped"
     │   ├── StartFailed         the hypervisor refused, with its reason
+    │   ├── MigrationRefused    the guest cannot be migrated to that host, with the reason
+    │   ├── MigrationFailed     a live migration was heard to fail; both hosts are looked at
     │   └── NotOurs             a resource of that name exists that vcl did not make
     └── DiskError
         ├── PoolUnavailable     nothing is known about the images in the pool
@@ -103,6 +105,14 @@ class StartFailed(ControllerError):
     def __init__(self, message: str, *, reason: str = "StartFailed", cure: str = "") -> None:
         super().__init__(message, cure=cure)
         self.reason = reason
+
+
+class MigrationRefused(ControllerError):
+    """The guest cannot be migrated there as things are; nothing was touched."""
+
+
+class MigrationFailed(ControllerError):
+    """The hypervisor's call was heard to fail. What is left of the guest where, is to be looked at."""
 
 
 class NotOurs(ControllerError):

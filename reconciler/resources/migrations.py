@@ -88,7 +88,9 @@ class MigrationSide:
     """What one host says. `phase`: the record's, when it looked. `ready`: it has seen the open record and
     lets the guest in. `called`: the call was, or is about to be, made; `result`: how it ended; both outlive
     the session that wrote them. `busy`: it has not returned, or the hypervisor still has a job of it.
-    `clients`: what may write to the images."""
+    `clients`: what may write to the images. `offer`: the source controller's own text, which the target has
+    to know beforehand; `door`: the target's, by which the source reaches it; `obstacle`: why the guest cannot
+    leave, or come."""
 
     id: str
     node: str
@@ -102,6 +104,9 @@ class MigrationSide:
     result: CallResult = CallResult.NONE
     clients: tuple[str, ...] = ()
     progress: Progress | None = None
+    offer: str = ""
+    door: str = ""
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
