@@ -33,10 +33,13 @@ def place(state: State, vms: Sequence[int], may_move: MayMove, looks: int) -> li
     def free(vm: int) -> bool:
         return vm not in settled and vm not in won
 
+    def movable(vm: int) -> bool:
+        return vm not in won and may_move(vm)  # it was for this place that somebody was stopped
+
     def loose(vm: int) -> bool:
         return free(vm) or (vm in settled and may_move(vm))
 
-    room = Room(state, may_move=may_move, free=free, looks=looks)
+    room = Room(state, may_move=movable, free=free, looks=looks)
     waiting: dict[int, list[int]] = {}
     for vm in vms:
         waiting.setdefault(problem.vms[vm].priority, []).append(vm)
@@ -72,7 +75,10 @@ def _rank(state: State, items: list[Item], room: Room, loose: MayMove) -> list[i
     singles = [vm for item in sorted(left, key=_size) for vm in item.vms]
     if any(len(item.vms) > 1 for item in left):
         # Together they are too large for any node: as many as fit on one.
-        singles = [vm for vm in singles if not room.make(item_of(state.problem, (vm,)))]
+        alone = [item_of(state.problem, (vm,)) for vm in singles]
+        # Where there is room as it is, it needs no search, of which little may be left.
+        alone = [item for item in alone if Filler(state).place(item) == NOWHERE and not room.make(item)]
+        singles = [vm for item in alone for vm in item.vms]
     return [vm for vm in singles if not _where_it_failed(state, vm)]
 
 

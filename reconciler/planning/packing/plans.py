@@ -116,7 +116,9 @@ def solve(problem: Problem, policy: Policy) -> Plan:
             theirs = place(other, asked, may_move, policy.looks)
             if _waiting(other, asked, theirs) < _waiting(state, asked, stopped):
                 state, stopped = other, theirs
-    repair(state, must_move, policy.looks)
+    # Who had somebody stopped for it stays there: or that was for nothing.
+    won = frozenset(vm for vm in asked if stopped)
+    repair(state, lambda vm: must_move(vm) and vm not in won, policy.looks, kept=won)
     if policy.repair:
         bring_back(state)
         if not stopped:

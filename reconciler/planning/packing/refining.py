@@ -40,13 +40,15 @@ class _Draw:
         return (self._now >> 8) % bound
 
 
-def refine(state: State, left: Iterable[Item], may_move: MayMove, looks: int) -> list[Item]:
-    """Place more of these, which found no place and are nowhere; who is left, who may be another one of the
-    same priority that is to be placed now. `may_move`: also of those placed by this plan."""
+def refine(
+    state: State, left: Iterable[Item], may_move: MayMove, looks: int, *, swaps: bool = True
+) -> list[Item]:
+    """Place more of these, which found no place and are nowhere; who is left, who with `swaps` may be another
+    one of the same priority that is to be placed now. `may_move`: also of those placed by this plan."""
     left = list(left)
     if not left or looks <= 0:
         return left
-    shuffle = _Shuffle(state, may_move, left, looks)
+    shuffle = _Shuffle(state, may_move, left, looks, swaps=swaps)
     shuffle.place()
     return shuffle.left()
 
@@ -59,13 +61,15 @@ def restore(state: State, may_move: MayMove, looks: int) -> None:
         for vm, (home, now) in enumerate(zip(problem.at, state.at, strict=True))
         if problem.open[home]
     ):
-        _Shuffle(state, may_move, (), looks).bring_back()
+        _Shuffle(state, may_move, (), looks, swaps=False).bring_back()
 
 
 class _Shuffle:
     """Units are what is placed as one: a VM, or VMs that must share a node; by index. `_pool`: who waits."""
 
-    def __init__(self, state: State, may_move: MayMove, left: Sequence[Item], looks: int) -> None:
+    def __init__(
+        self, state: State, may_move: MayMove, left: Sequence[Item], looks: int, *, swaps: bool
+    ) -> None:
         problem = state.problem
         self._state, self._problem, self._looks = state, problem, looks
         self._draw = _Draw()
@@ -84,7 +88,7 @@ class _Shuffle:
         self._spread = {vm for group in spread for vm in group.members}
         self._reaches: dict[tuple[int, ...], list[int]] = {}
         self._asked = set(range(len(placed), len(self._units)))
-        self._swaps = {u.priority for u in left if problem.at[u.vms[0]] == NOWHERE}
+        self._swaps = {u.priority for u in left if swaps and problem.at[u.vms[0]] == NOWHERE}
         self._hopeless = {unit for unit in self._asked if not self._could(unit)}
         self._pool = self._asked - self._hopeless
 

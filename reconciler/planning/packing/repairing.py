@@ -8,7 +8,7 @@ A VM keeps its place until another one is found for it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from reconciler.planning.packing.filling import Filler, Item, holds, items_of
 from reconciler.planning.packing.problem import NOWHERE, Group, Problem
@@ -18,21 +18,33 @@ from reconciler.planning.packing.state import State
 from reconciler.resources.placementconstraint import ConstraintType
 
 
-def repair(state: State, may_move: MayMove, looks: int = LOOKS) -> None:
-    """Remove the violations that can be removed, with few moves; what is nowhere stays so."""
+def repair(
+    state: State, may_move: MayMove, looks: int = LOOKS, *, kept: Container[int] = frozenset()
+) -> None:
+    """Remove the violations that can be removed, with few moves; what is nowhere stays so. `kept`: those that
+    stay where this plan has put them."""
     stuck, at = settle(state, may_move), state.problem.at
     if stuck:
-        room = Room(state, may_move=may_move, free=lambda vm: state.at[vm] != at[vm], looks=looks)
+        room = Room(
+            state, may_move=may_move, free=lambda vm: state.at[vm] != at[vm] and vm not in kept, looks=looks
+        )
         stuck = [item for item in stuck if not _make_room(state, item, room)]
-        _refine(state, stuck, lambda vm: may_move(vm) or at[vm] == NOWHERE, room.looks)
+
+        def loose(vm: int) -> bool:
+            return may_move(vm) or (at[vm] == NOWHERE and vm not in kept)
+
+        _refine(state, stuck, loose, room.looks)
     bring_back(state)
 
 
 def _refine(state: State, stuck: Sequence[Item], may_move: MayMove, looks: int) -> None:
-    """Try more for these, which stay where they are if that is of no use."""
+    """Try more for these, which stay where they are if that is of no use: somebody else may be there now."""
+    mark, before = state.mark(), len(misplaced(state, may_move))
     sources = {vm: state.remove(vm) for item in stuck for vm in item.vms}
-    for item in refine(state, stuck, may_move, looks):
+    for item in refine(state, stuck, may_move, looks, swaps=False):
         _put_back(state, item, [sources[vm] for vm in item.vms])
+    if len(misplaced(state, may_move)) >= before:
+        state.undo(mark)
 
 
 def settle(state: State, may_move: MayMove) -> list[Item]:
