@@ -28,6 +28,7 @@ from reconciler.loops.agent_readings import GUEST_EAGER, GUEST_FRESH, Readings
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.agent_status import build_status, status_key
 from reconciler.loops.guest_keys import GuestKeys
+from reconciler.loops.migration_host import MigrationHost
 from reconciler.loops.workqueue import WorkQueue
 from reconciler.planning.backoff import delay
 from reconciler.planning.desired import Wish, desired, purges
@@ -83,6 +84,7 @@ class Agent:
         self._disks, self._clients = DiskWork(context), NetworkClients(context)
         self._keys = GuestKeys(context)
         self._readings, self._pings = Readings(context, self._disks), Pings(context)
+        self.migrations = MigrationHost(context, self._disks, self._clients, self._keys)
         self._actions = Actions(context, self._disks, self._clients, self._keys, self._queue.add)
         self._inventory: dict[str, dict[str, Observed]] = {}
         self._busy = 0
@@ -102,6 +104,7 @@ class Agent:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._resync_forever())
                 group.create_task(self._keys.run())
+                group.create_task(self.migrations.run())
                 for controller in self._context.controllers.values():
                     group.create_task(self._listen(controller))
                 for _ in range(WORKERS):
@@ -171,7 +174,9 @@ class Agent:
             log.info("not known to be empty: %s", error)
             return False
         states = self._states.values()
-        return not self._busy and not any(s.task is not None or s.memory.create_unknown for s in states)
+        return not (self._busy or self.migrations.calling) and not any(
+            s.task is not None or s.memory.create_unknown for s in states
+        )
 
     async def resync(self) -> None:
         """Look at the whole node: every VM whose domain or records changed, or that is not at rest."""

@@ -93,6 +93,18 @@ class NetworkClients:
         )
         return tuple(held for held in left if held.holders)
 
+    async def arrived(
+        self, images: Iterable[str], addresses: Collection[str], others: Collection[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """By image, the clients that have it open from one of these addresses, but for `others`: what a live
+        migration has brought here. Never a client of the host that it comes from."""
+        found = {}
+        for identity in sorted(images):
+            clients = {holder.client for holder in (await self._read(identity)).holders}
+            here = {client for client in clients - set(others) if client_host(client) in addresses}
+            found[identity] = tuple(sorted(here))
+        return found
+
     async def cut_off(self, lingering: Iterable[Held]) -> None:
         """Shut them out of the storage and break their locks; their process is proven dead."""
         for held in lingering:

@@ -397,6 +397,7 @@ async def _run_master(
             writer=writer,
             event=events.record,
             absent=lambda node: absence(ports, membership, node),
+            reached=ports.reached,
         )
     )
 

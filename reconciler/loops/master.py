@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from reconciler.loops.agent_state import RecordEvent
+from reconciler.loops.migrating import Migrations, MigrationsContext
 from reconciler.loops.placement_input import read_nodes, read_vm
+from reconciler.loops.placement_writes import placed_status
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
 from reconciler.planning.drains import drain_status
-from reconciler.planning.eviction import Guest, Way
+from reconciler.planning.eviction import Evictions, Guest, Held, Move, Way
 from reconciler.planning.master import (
     Bind,
     Finalise,
@@ -30,20 +32,16 @@ from reconciler.planning.master import (
     guests_of,
     plan_master,
 )
+from reconciler.planning.migration import Wanted, request_migration
+from reconciler.planning.migration_turns import migration_name
 from reconciler.planning.placement import NamedConstraint, NodeView
 from reconciler.ports.clock import Clock
 from reconciler.resources import keys
 from reconciler.resources.errors import StoreError
 from reconciler.resources.kinds import Kind
+from reconciler.resources.migrations import MigrationRecord
 from reconciler.resources.records import Binding, Epoch, EventType, Tombstone, dump
-from reconciler.resources.status import (
-    Condition,
-    ConditionStatus,
-    ConditionType,
-    MasterStatus,
-    NodeMasterStatus,
-    merge_conditions,
-)
+from reconciler.resources.status import NodeMasterStatus
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +58,7 @@ _RELEVANT = (
     keys.EPOCH,
     keys.FENCES,
     keys.FAILURES,
+    keys.MIGRATIONS,
 )
 _OF_ONE_VM = (
     f"{keys.SPECS}{Kind.VIRTUAL_MACHINE}/",
@@ -69,6 +68,8 @@ _OF_ONE_VM = (
     keys.FAILURES,
 )
 _BATCH = 50
+MIGRATE_AGAIN = 60.0
+"""Seconds from one request for a VM's migration to the next, when the first came to nothing."""
 LARGE = 500
 """VMs from which on a plan is made on a thread: it takes longer than heartbeats and leases may wait for."""
 
@@ -76,7 +77,8 @@ LARGE = 500
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MasterContext:
     """What the master needs; `epoch` is the one it holds; `absent(node)`: why a node takes no work because of
-    what is heard of it, or nothing; `plan` decides, of LARGE clusters on a thread."""
+    what is heard of it, or nothing; `plan` decides, of LARGE clusters on a thread. `reached(point)`: told of
+    each step of a migration before it is written."""
 
     node: str
     epoch: Epoch
@@ -85,6 +87,7 @@ class MasterContext:
     writer: Writer
     event: RecordEvent
     absent: Callable[[str], str] = lambda node: ""
+    reached: Callable[[str], None] = lambda point: None
     plan: Callable[[list[VmRecords], list[NodeView], list[NamedConstraint]], MasterPlan] = plan_master
 
 
@@ -94,14 +97,34 @@ class Master:
     def __init__(self, context: MasterContext) -> None:
         self._context = context
         self._changed = asyncio.Event()
+        self._migrations = Migrations(
+            MigrationsContext(
+                epoch=context.epoch,
+                clock=context.clock,
+                views=context.views,
+                writer=context.writer,
+                event=context.event,
+                absent=context.absent,
+                reached=context.reached,
+            )
+        )
         self._records: dict[str, VmRecords] = {}
         self._dirty: set[str] | None = None
         self._outdated: set[str] = set()
         """The VMs whose records changed since they were read for the plan at hand."""
         self._pass_seconds = 0.0
+        self._resting: dict[tuple[str, str], float] = {}
+        """VMs whose migration was asked for, from where, and until when it is not again (monotonic)."""
+        self._asked = 0
 
     async def run(self) -> None:
-        """Pass after pass, until the epoch is lost."""
+        """Pass after pass, and live migrations beside them, until the epoch is lost."""
+        async with asyncio.TaskGroup() as group:
+            migrations = group.create_task(self._migrations.run())
+            await self._plan_on()
+            migrations.cancel()
+
+    async def _plan_on(self) -> None:
         unsubscribe = self._context.views.cache.subscribe(self._note)
         try:
             while self._context.writer.holds(keys.EPOCH):
@@ -127,14 +150,21 @@ class Master:
             if not key.startswith(_RELEVANT):
                 continue
             self._changed.set()
-            prefix = next((p for p in _OF_ONE_VM if key.startswith(p)), None)
-            if prefix is None:
+            vm = self._vm_of(key)
+            if not vm:
                 self._dirty = None
                 continue
-            vm = key.removeprefix(prefix).partition("/")[0]
             self._outdated.add(vm)
             if self._dirty is not None:
                 self._dirty.add(vm)
+
+    def _vm_of(self, key: str) -> str:
+        """The one VM that a change of this key concerns; empty when it may be any."""
+        if key.startswith(keys.MIGRATIONS):
+            record = self._context.views.record(key, MigrationRecord)
+            return record.vm if record is not None else ""
+        prefix = next((p for p in _OF_ONE_VM if key.startswith(p)), None)
+        return key.removeprefix(prefix).partition("/")[0] if prefix is not None else ""
 
     async def _wait(self) -> None:
         try:
@@ -165,10 +195,13 @@ class Master:
         return plan
 
     async def _evict(self, plan: MasterPlan, nodes: list[str]) -> None:
-        """Begin the moves, and record how far each drain is. What is to be migrated waits."""
-        moves = [move for move in plan.evictions.moves if move.way is Way.RESTART]
-        binds = (Bind(vm=move.vm, node=move.target, reason=move.reason) for move in moves)
-        await self._bind(tuple(binds))
+        """Begin the moves, and record how far each drain is."""
+        evictions = self._without_resting(plan.evictions)
+        restarts = [move for move in evictions.moves if move.way is Way.RESTART]
+        await self._bind(tuple(Bind(vm=m.vm, node=m.target, reason=m.reason) for m in restarts))
+        for move in evictions.moves:
+            if move.way is Way.MIGRATE:
+                await self._migrate(move)
         views, now = self._context.views, self._context.clock.wall()
         guests: list[Guest] | None = None
         for name in nodes:
@@ -177,9 +210,46 @@ class Master:
             if not asked.drain and (before is None or (before.finished and not before.away)):
                 continue
             guests = guests_of(list(self._records.values())) if guests is None else guests
-            after = drain_status(name, before, asked, guests, plan.evictions, now)
+            after = drain_status(name, before, asked, guests, evictions, now)
             if after is not None and after != before and await self._write({}, {key: dump(after)}):
                 self._tell_drain(name, before, after)
+
+    def _without_resting(self, evictions: Evictions) -> Evictions:
+        """What was asked for a moment ago and is not under way has failed: it is left alone for a while."""
+        now = self._context.clock.monotonic()
+        self._resting = {move: until for move, until in self._resting.items() if until > now}
+        resting = [m for m in evictions.moves if m.way is Way.MIGRATE and (m.vm, m.source) in self._resting]
+        held = [Held(vm=m.vm, node=m.source, reason="its migration is tried again soon") for m in resting]
+        return Evictions(
+            moves=tuple(move for move in evictions.moves if move not in resting),
+            held=tuple(sorted((*evictions.held, *held), key=lambda each: each.vm)),
+        )
+
+    async def _migrate(self, move: Move) -> None:
+        """Ask for the VM's live migration, as a person would."""
+        context, cache = self._context, self._context.views.cache
+        claim, spec = context.views.claim(move.vm), context.views.vm(move.vm)
+        if claim is None or spec is None or claim.node != move.source or not self._stands(move.vm):
+            return
+        drain = context.views.node_in_force(move.source).drain or ""
+        wanted = Wanted(
+            vm=move.vm,
+            target=move.target,
+            memory=spec.memory,
+            reason=move.reason,
+            bandwidth=context.views.cluster_spec().migration.bandwidth,
+            drain=drain,
+        )
+        # One for each run of the VM on the node and each try: two masters cannot ask twice.
+        id = migration_name(
+            move.vm, f"{claim.uid}/{cache.revision_of(keys.claim(move.vm))}/{drain}/{self._asked}"
+        )
+        self._asked += 1
+        record = request_migration(wanted, claim, id=id, requested=context.clock.wall())
+        compares = {keys.migration(id): 0, keys.claim(move.vm): cache.revision_of(keys.claim(move.vm))}
+        if await self._write(compares, {keys.migration(id): dump(record)}):
+            self._resting[move.vm, move.source] = context.clock.monotonic() + MIGRATE_AGAIN
+            log.info("vm %s: to be migrated to %s: %s", move.vm, move.target, move.reason)
 
     def _tell_drain(self, name: str, before: NodeMasterStatus | None, after: NodeMasterStatus) -> None:
         event = partial(self._context.event, EventType.NORMAL, Kind.NODE, name)
@@ -324,26 +394,5 @@ class Master:
         self._context.event(type, Kind.VIRTUAL_MACHINE, vm, reason, message)
 
     def _status(self, vm: str, node: str | None, placed: bool, message: str) -> dict[str, bytes]:
-        """The put of the VM's master status, when it changed."""
-        views, kind = self._context.views, Kind.VIRTUAL_MACHINE
-        record = views.spec_record(kind, vm)
-        if record is None:
-            return {}
-        key = keys.master_status(kind, vm)
-        before = views.record(key, MasterStatus)
-        condition = Condition(
-            type=ConditionType.PLACED,
-            status=ConditionStatus.TRUE if placed else ConditionStatus.FALSE,
-            reason="Placed" if placed else "Unschedulable",
-            message=message,
-            observed_generation=record.metadata.generation,
-        )
-        old = before.conditions if before is not None and before.uid == record.metadata.uid else ()
-        status = MasterStatus(
-            uid=record.metadata.uid,
-            node=node,
-            message="" if placed else message,
-            observed_generation=record.metadata.generation,
-            conditions=merge_conditions(old, (condition,), self._context.clock.wall()),
-        )
-        return {} if status == before else {key: dump(status)}
+        context = self._context
+        return placed_status(context.views, vm, node, placed, message, context.clock.wall())

@@ -8,18 +8,20 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from reconciler.domainxml.connections import connections
+from reconciler.domainxml.movable import tie
 from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
 from reconciler.planning.disks import pool_of
-from reconciler.planning.eviction import NO_MIGRATION
 from reconciler.planning.failures import in_words
 from reconciler.planning.master import VmRecords
+from reconciler.planning.migration_turns import SCHEMA, TOO_OLD
 from reconciler.planning.node_capacity import node_view
 from reconciler.planning.placement import FailedOn, NodeView
 from reconciler.resources import keys
 from reconciler.resources.infrastructure import NodeSpec
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import SpecRecord, VolumeRecord
+from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
+from reconciler.resources.records import Claim, SchemaRecord, SpecRecord, VolumeRecord
 from reconciler.resources.status import NodeMasterStatus, NodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -36,6 +38,9 @@ def records_of(
     views: Views, record: SpecRecord, vm: VirtualMachineSpec, *, power_on: bool, now: str
 ) -> VmRecords:
     """What a VM with this spec, which may be one that is not in the store (yet), is decided from."""
+    homes = _homes(views, record.metadata.name, vm)
+    cannot = cannot_migrate(views, vm, views.claim(record.metadata.name), homes)
+    last = migrations_by_vm(views).get(record.metadata.name)
     name, claim = record.metadata.name, views.claim(record.metadata.name)
     needed = connections(vm)
     writable = any(not disk.read_only for disk in vm.disks)
@@ -46,7 +51,7 @@ def records_of(
         claim=claim,
         binding=views.binding(name),
         purge=purges(record, vm) and writable,
-        homes=_homes(views, name, vm),
+        homes=homes,
         failed={
             node: FailedOn(count=failures.count, why=in_words(failures))
             for node, failures in views.failures(name, now).items()
@@ -55,8 +60,54 @@ def records_of(
         paused=views.intent(name).paused,
         bridges=needed.bridges,
         networks=needed.networks,
-        immovable=NO_MIGRATION,
+        cannot_migrate=cannot,
+        failed_migration=_failed(views, last, claim),
+        migration=last if last is not None and last.phase not in ENDED else None,
     )
+
+
+def cannot_migrate(views: Views, vm: VirtualMachineSpec, claim: Claim | None, homes: tuple[str, ...]) -> str:
+    """Why a VM cannot be migrated live at all, or nothing."""
+    schema = views.record(keys.SCHEMA, SchemaRecord)
+    if schema is None or schema.version < SCHEMA:
+        return TOO_OLD
+    if homes:
+        return f"it has a disk that only node {' and node '.join(homes)} can reach"
+    if claim is not None and claim.node:
+        name = claim.controller or vm.controller
+        status = views.record(keys.node_status(Kind.NODE, claim.node), NodeStatus)
+        if status is None or name not in status.migrates:
+            return f"its controller '{name}' on node {claim.node} cannot migrate"
+    return tie(vm.domain_xml)
+
+
+def _failed(views: Views, last: MigrationRecord | None, claim: Claim | None) -> str:
+    """How its live migration ended in vain, in the drain that its node is in."""
+    if last is None or claim is None or last.phase is not MigrationPhase.FAILED or not last.drain:
+        return ""
+    same = (last.uid, last.source) == (claim.uid, claim.node)
+    current = views.node_in_force(last.source).drain == last.drain
+    return f"its live migration to {last.target} failed: {last.message}" if same and current else ""
+
+
+def migrations_by_vm(views: Views) -> dict[str, MigrationRecord]:
+    """Of each VM the one that is not ended, else the last that was."""
+    found: dict[str, MigrationRecord] = {}
+    for item in views.cache.prefix(keys.MIGRATIONS):
+        record = views.record(item.key, MigrationRecord)
+        if record is None:
+            continue
+        before = found.get(record.vm)
+        if before is None or _later(record, before):
+            found[record.vm] = record
+    return found
+
+
+def _later(record: MigrationRecord, before: MigrationRecord) -> bool:
+    def rank(each: MigrationRecord) -> tuple[bool, str, str]:
+        return (each.phase not in ENDED, each.requested, each.id)
+
+    return rank(record) > rank(before)
 
 
 def _homes(views: Views, name: str, vm: VirtualMachineSpec) -> tuple[str, ...]:

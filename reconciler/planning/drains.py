@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconciler.planning.eviction import NEXT, Evictions, Guest, Way
+from reconciler.planning.eviction import NEXT, Evictions, Guest
 from reconciler.planning.node_intents import InForce
 from reconciler.resources.status import DrainWait, NodeMasterStatus
 
@@ -53,14 +53,16 @@ def _going_on(
         earlier = before.away if before is not None else ()
         before = NodeMasterStatus(uid=name, drain=id, started=now, away=earlier)
     why = {held.vm: held.reason for held in evictions.held if held.node == name}
-    begun = {move.vm: move for move in evictions.moves if move.source == name and move.way is Way.RESTART}
+    begun = {move.vm: move for move in evictions.moves if move.source == name}
     waiting = []
     for guest in guests:
         vm = guest.demand.name
         if vm in begun:
             waiting.append(DrainWait(vm=vm, reason=f"it goes to {begun[vm].target}", going=True))
         elif guest.leaving == name:
-            waiting.append(DrainWait(vm=vm, reason=f"it goes to {guest.demand.node}", going=True))
+            waiting.append(
+                DrainWait(vm=vm, reason=guest.note or f"it goes to {guest.demand.node}", going=True)
+            )
         elif guest.demand.node == name and guest.demand.going and not guest.demand.fixed:
             waiting.append(DrainWait(vm=vm, reason="it is being stopped", going=True))
         elif guest.demand.node == name and guest.leaving is None and not guest.demand.going:

@@ -22,10 +22,6 @@ LOOKS = 40_000
 
 STAYS = "its evictionStrategy is None: it stays until it is stopped"
 PAUSED = "it is paused by `vcl pause`, and a shutdown would lose its memory: resume it, or stop it"
-NO_MIGRATION = (
-    "it waits for live migration, which this version does not have; "
-    "with `evictionStrategy: Stop` it is shut down and started elsewhere"
-)
 NEXT = "it waits for its turn"
 OTHERS = "it is moved for no other VM"
 
@@ -40,13 +36,16 @@ class Way(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
     """A VM as evictions see it. `paused`: by a person. `immovable`: why it cannot be migrated, empty when it
-    can. `leaving`: the node that still has it, while it is on its way to the node of its demand."""
+    can; `failed`: how that was tried in vain in this drain. `leaving`: the node that still has it, while it
+    is on its way to the node of its demand; `note`: how that goes."""
 
     demand: VmDemand
     strategy: EvictionStrategy
     paused: bool = False
     immovable: str = ""
     leaving: str | None = None
+    note: str = ""
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +82,10 @@ def way_of(guest: Guest) -> tuple[Way | None, str]:
         case EvictionStrategy.NONE:
             return None, STAYS
         case EvictionStrategy.LIVE_MIGRATE:
-            return (None, guest.immovable) if guest.immovable else (Way.MIGRATE, "")
-        case EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE if not guest.immovable:
+            return (
+                (None, f"it cannot be migrated: {guest.immovable}") if guest.immovable else (Way.MIGRATE, "")
+            )
+        case EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE if not (guest.immovable or guest.failed):
             return Way.MIGRATE, ""
         case _:
             return (None, PAUSED) if guest.paused else (Way.RESTART, "")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from reconciler.planning.desired import Desired, Wish, consumes
 from reconciler.planning.eviction import Evictions, Guest, plan_evictions
 from reconciler.planning.placement import FailedOn, NamedConstraint, NodeView, VmDemand, place
+from reconciler.resources.migrations import MigrationRecord
 from reconciler.resources.records import Binding, Claim, ObjectMeta
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -36,8 +37,12 @@ class VmRecords:
     bridges: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     """What its interfaces are connected to."""
-    immovable: str = ""
-    """Why it cannot be migrated live; empty when it can."""
+    cannot_migrate: str = ""
+    """Why it cannot be migrated live at all; empty when it can."""
+    failed_migration: str = ""
+    """How it was tried in vain while its node is drained; empty when it was not."""
+    migration: MigrationRecord | None = None
+    """The one that is asked for, or under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,17 +183,40 @@ def guest_of(records: VmRecords, demand: VmDemand) -> Guest:
         demand=demand,
         strategy=records.spec.eviction_strategy,
         paused=records.paused,
-        immovable=records.immovable,
+        immovable=records.cannot_migrate,
+        failed=records.failed_migration,
         leaving=records.claim.node if records.claim is not None and moving(records) else None,
+        note=migrating_words(records),
     )
 
 
 def moving(records: VmRecords) -> bool:
-    """Whether it is to run on another node than the one that still has it."""
-    claim, binding = records.claim, records.binding
-    if claim is None or not claim.node or binding is None or records.desired.wish is not Wish.RUN:
-        return False
-    return binding.uid == records.metadata.uid == claim.uid and binding.node != claim.node
+    """Whether it is to run on another node than the one that still has it, or is migrated to one."""
+    return bool(goal(records))
+
+
+def goal(records: VmRecords) -> str:
+    """The node that it is on its way to, with its room there taken; empty when it is on its way to none."""
+    claim, binding, record = records.claim, records.binding, records.migration
+    if claim is None or not claim.node:
+        return ""
+    if claim.migration is not None:
+        return claim.migration.target
+    if record is not None and (record.uid, record.source) == (claim.uid, claim.node):
+        return record.target
+    if binding is None or records.desired.wish is not Wish.RUN:
+        return ""
+    mine = binding.uid == records.metadata.uid == claim.uid
+    return binding.node if mine and binding.node != claim.node else ""
+
+
+def migrating_words(records: VmRecords) -> str:
+    """How its live migration goes, empty without one."""
+    record = records.migration
+    if record is None or not moving(records):
+        return ""
+    words = f"it migrates to {record.target}"
+    return f"{words}: {record.message}" if record.message else words
 
 
 def left_behind(records: VmRecords) -> list[VmDemand]:
@@ -204,7 +232,7 @@ def left_behind(records: VmRecords) -> list[VmDemand]:
             priority=LAST_TO_GO,
             controller=spec.controller,
             node=records.claim.node,
-            fixed="it is being stopped there",
+            fixed="it leaves",
             going=True,
         )
     ]
@@ -222,6 +250,13 @@ def demanded(records: VmRecords) -> VmDemand | None:
     return demand_of(records) if needs else None
 
 
+def _stays(records: VmRecords, node: str | None) -> bool:
+    """Whether it is bound to where it counts, or comes there while it runs."""
+    if records.claim is not None and records.claim.migration is not None:
+        return True
+    return records.binding is not None and (records.binding.node == node or records.migration is not None)
+
+
 def _wants(records: VmRecords) -> bool:
     wish = records.desired.wish
     return wish is Wish.RUN or (wish is Wish.DELETED and _purge_left(records))
@@ -235,9 +270,9 @@ def demand_of(records: VmRecords) -> VmDemand:
     if node is None and binding is not None and binding.uid == records.metadata.uid:
         node = binding.node
     purging = records.desired.wish is Wish.DELETED
-    under_way = moving(records)
-    if under_way and binding is not None and claim is not None:
-        node, fixed = binding.node, f"it is on its way from {claim.node}"
+    there = goal(records)
+    if there and claim is not None:
+        node, fixed = there, f"it is on its way from {claim.node}"
     else:
         fixed = "its deletion is under way" if purging else ""
     return VmDemand(
@@ -257,5 +292,5 @@ def demand_of(records: VmRecords) -> VmDemand:
         fixed=fixed,
         bridges=() if purging else records.bridges,
         networks=() if purging else records.networks,
-        going=_owned(records) and (not _wants(records) or binding is None or binding.node != node),
+        going=_owned(records) and (not _wants(records) or not _stays(records, node)),
     )

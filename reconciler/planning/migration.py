@@ -106,14 +106,15 @@ class Facts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is asked for: by a person, a drain or a plan (`reason`). `memory` in bytes, `bandwidth` in bytes
-    per second (0: unlimited)."""
+    """What is asked for: by a person, a drain (`drain`: its id) or a plan (`reason`). `memory` in bytes,
+    `bandwidth` in bytes per second (0: unlimited)."""
 
     vm: str
     target: str
     memory: int
     reason: str
     bandwidth: int = 0
+    drain: str = ""
 
 
 def request_migration(wanted: Wanted, claim: Claim, *, id: str, requested: str) -> MigrationRecord:
@@ -127,6 +128,7 @@ def request_migration(wanted: Wanted, claim: Claim, *, id: str, requested: str) 
         bandwidth=wanted.bandwidth,
         limit=limit_of(wanted.memory, wanted.bandwidth),
         reason=wanted.reason,
+        drain=wanted.drain,
         requested=requested,
     )
 
@@ -300,7 +302,7 @@ def _resolve(
         words = f"waiting for the copy on node {' and node '.join(left)} to be ended"
         return Wait(reason=words) if ordered else End(nodes=left)
     if here not in FOUND_GONE:
-        return Settle(claim=kept(claim, here), phase=_unsuccessful(facts), message=_kept_words(facts, moving))
+        return Settle(claim=kept(claim, here), phase=_unsuccessful(facts), message=_kept_words(facts, source))
     if there not in FOUND_GONE and target is not None:
         words = f"it runs on node {moving.target}"
         return Settle(claim=passed(claim, target), phase=MigrationPhase.SUCCEEDED, message=words)
@@ -324,9 +326,10 @@ def _unsuccessful(facts: Facts) -> MigrationPhase:
     return MigrationPhase.CANCELLED if facts.record.abort and facts.leaving else MigrationPhase.FAILED
 
 
-def _kept_words(facts: Facts, moving: ClaimMigration) -> str:
-    why = facts.record.abort or "the copying failed"
-    return f"{why}; it goes on where it was, on node {moving.source}"
+def _kept_words(facts: Facts, source: MigrationSide | None) -> str:
+    said = source.obstacle if source is not None else ""
+    why = facts.record.abort or said or "the copying failed"
+    return f"{why}; it goes on where it was, on node {facts.record.source}"
 
 
 def kept(claim: Claim, here: Look) -> Claim:

@@ -68,6 +68,17 @@ class DrainPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MigrationPolicy:
+    """How many live migrations are under way at once: in the cluster, out of one node, into one node.
+    `bandwidth` of each in bytes per second, 0: as fast as it goes."""
+
+    parallel: int = 4
+    outgoing: int = 2
+    incoming: int = 2
+    bandwidth: int = quantity("bytes", default=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """The singleton named 'cluster'."""
 
@@ -75,6 +86,7 @@ class ClusterSpec:
     power: Power = Power.ON
     fencing: FencingPolicy = field(default_factory=FencingPolicy)
     drain: DrainPolicy = field(default_factory=DrainPolicy)
+    migration: MigrationPolicy = field(default_factory=MigrationPolicy)
     timers: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -51,6 +51,14 @@ class CallResult(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRecord:
+    """That a migration is to end early, and why."""
+
+    reason: str
+    requested: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """Bytes of memory, bytes per second; `downtime` in seconds as the hypervisor expects it."""
 
@@ -64,7 +72,8 @@ class Progress:
 class MigrationRecord:
     """`uid`: the VM's. `target`: a node. `bandwidth` in bytes per second, 0: as fast as it goes. `limit`:
     seconds that the copying may take. `abort`: why it is to end early. `ends`: nodes whose copies are to be
-    destroyed. `reason`: who wants it (a person, a drain, a plan). Times of day are for people.
+    destroyed. `reason`: who wants it (a person, a drain, a plan); `drain`: the id of that drain. Times of day
+    are for people.
     """
 
     id: str
@@ -78,8 +87,10 @@ class MigrationRecord:
     abort: str = ""
     ends: tuple[str, ...] = ()
     reason: str = ""
+    drain: str = ""
     message: str = ""
     requested: str = ""
+    began: str = ""
     finished: str = ""
 
 

@@ -16,8 +16,8 @@ from reconciler.resources.migrations import ClaimMigration
 
 T = TypeVar("T")
 
-STORE_SCHEMA = 1
-"""The schema version this program reads and writes (key `schema`)."""
+STORE_SCHEMA = 2
+"""The schema version this program reads and writes (key `schema`). 2: a claim may name two nodes."""
 
 
 def dump(value: Any) -> bytes:

@@ -176,7 +176,7 @@ class ForeignDomain:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeStatus:
     """What a node reports of itself (status/node/Node/NAME). `cpu` in cores, memory in bytes. `networks`: by
-    controller, of those that tell."""
+    controller, of those that tell. `migrates`: the controllers that can hand running guests over."""
 
     uid: str
     ready: bool
@@ -189,6 +189,7 @@ class NodeStatus:
     architecture: str = ""
     virtualization: str = ""
     controllers: Mapping[str, str] = field(default_factory=dict)
+    migrates: tuple[str, ...] = ()
     networks: Mapping[str, HostNetworks] = field(default_factory=dict)
     foreign_domains: tuple[ForeignDomain, ...] = ()
     heartbeat_time: str = ""

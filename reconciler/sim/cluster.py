@@ -42,6 +42,7 @@ from reconciler.sim.disks import SimDisks, SimFiles
 from reconciler.sim.dummy_guests import Faults, Guest, settle
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
+from reconciler.sim.guest_wire import GuestWire, Site
 from reconciler.sim.lobby import waiting_for_the_fence
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
 from reconciler.sim.site_ceph import SiteCeph
@@ -106,6 +107,7 @@ class SimCluster:
             self._let_in = site.let_in
             site.guests = self.guests
         self._osds = osds
+        self.wire = GuestWire(_site_of(world, site))
         self.files = SimFiles()
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
@@ -218,6 +220,7 @@ class SimCluster:
         controller = DummyController(
             hypervisor=DummyHypervisor(shelf=shelf, faults=host.faults),
             options=DummyOptions(cpus=16, memory=64 * GIB),
+            wire=(self.wire, ports.name),
         )
         return SiteGuests(controller, self.site, ports.name) if self.site is not None else controller
 
@@ -304,6 +307,30 @@ class SimCluster:
             with contextlib.suppress(StoreError):
                 await loops.membership.say_goodbye()
             raise
+
+
+def _site_of(world: World, ceph: SiteCeph | None) -> Site:
+    """What the wire knows of the world."""
+
+    def shelf(host: str) -> MemoryShelf | None:
+        node = world.node(host)
+        found = node.memory.get("guests") if node.on else None
+        return found if isinstance(found, MemoryShelf) else None
+
+    def linked(one: str, other: str) -> bool:
+        both = ((one, other), (other, one))
+        return all(world.network.direction(*pair).up for pair in both) and world.node(other).on
+
+    site = Site(
+        call_later=world.schedule.call_later,
+        shelf=shelf,
+        now=lambda host: world.node(host).monotonic,
+        linked=linked,
+        changed=lambda host, text: world.log.write(host, text),
+    )
+    if ceph is not None:
+        site.sent, site.opens, site.moved = ceph.sent, ceph.opens, ceph.moved
+    return site
 
 
 def _fencers_of(site: SiteCeph | None) -> Callable[[NodePorts], Sequence[Fencer]]:

@@ -24,7 +24,9 @@ from reconciler.sim.dummy_console import DummyConsole, DummyGuest
 from reconciler.sim.dummy_guests import Faults, GuestFaults
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_lifecycle import DummyLifecycle
+from reconciler.sim.dummy_migration import DummyMigrator
 from reconciler.sim.dummy_shelf import DirectoryShelf, MemoryShelf, boot_id
+from reconciler.sim.guest_wire import GuestWire
 
 TIB = 1 << 40
 
@@ -72,11 +74,17 @@ class DummyController:
     name: str = "dummy"
 
     def __init__(
-        self, *, hypervisor: DummyHypervisor | None = None, options: DummyOptions | None = None
+        self,
+        *,
+        hypervisor: DummyHypervisor | None = None,
+        options: DummyOptions | None = None,
+        wire: tuple[GuestWire, str] | None = None,
     ) -> None:
+        """`wire`: by which guests are migrated, and the host's name on it; without one none are."""
         options = options or DummyOptions()
         self.hypervisor = hypervisor or DummyHypervisor(faults=_faults(options))
-        self.lifecycle: ResourceController = DummyLifecycle(self.hypervisor)
+        plain = DummyLifecycle(self.hypervisor)
+        self.lifecycle: ResourceController = DummyMigrator(self.hypervisor, *wire) if wire else plain
         self.guest: GuestPort | None = DummyGuest(self.hypervisor)
         self.console: Console | None = DummyConsole(self.hypervisor)
         self.host: Host | None = DummyHost(self.hypervisor, options)

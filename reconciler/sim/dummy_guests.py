@@ -21,6 +21,14 @@ class Life(StrEnum):
     ENDED = "Ended"
 
 
+class Arrival(StrEnum):
+    """How far the copy is that a live migration has brought. HERE: it ran here, or was started here."""
+
+    HERE = "Here"
+    INCOMING = "Incoming"
+    COMPLETE = "Complete"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestFaults:
     """What goes wrong with one guest. All times in seconds.
@@ -97,6 +105,7 @@ class Guest:
     made_by_vcl: bool = True
     writable: tuple[str, ...] = ()
     defined: bool = False
+    arrival: Arrival = Arrival.HERE
 
     def observed(self, now: float) -> Observed:
         """How the hypervisor reports it; a hand-made one has no identity."""
@@ -148,7 +157,7 @@ def suspend(guest: Guest, reason: PauseReason) -> Guest:
 def resume(guest: Guest, now: float, faults: GuestFaults) -> Guest:
     """The guest, running; it boots at the first resume, and notices a power button pressed before."""
     booted = now + faults.boot_delay if guest.booted is None else guest.booted
-    running = replace(guest, pause=PauseReason.NONE, booted=booted)
+    running = replace(guest, pause=PauseReason.NONE, booted=booted, arrival=Arrival.HERE)
     if faults.vanish_after is not None:
         running = replace(running, ends=now + faults.vanish_after, ends_as=faults.vanish_exit)
     return press_power(running, now, faults) if guest.pressed else running

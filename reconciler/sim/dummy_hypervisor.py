@@ -107,11 +107,13 @@ class DummyHypervisor:
 
     def get(self, name: str) -> Guest | None:
         """The guest of that name as it is now, ended ones too."""
+        self._take_news()
         guest = self._guests.get(name)
         return None if guest is None else self._settled(guest)
 
     def alive(self) -> Iterator[Guest]:
         """The guests that exist now, sorted by name."""
+        self._take_news()
         for name in sorted(self._guests):
             guest = self._settled(self._guests[name])
             if guest.life is Life.ALIVE:
@@ -135,6 +137,11 @@ class DummyHypervisor:
             del self._names[guest.uid]
         self._arm(guest)
         self._tell(guest.name, what)
+
+    def _take_news(self) -> None:
+        """What has happened to guests on the shelf by itself: migrations."""
+        for guest in self._shelf.news() if isinstance(self._shelf, MemoryShelf) else ():
+            self._keep(guest, "Migration")
 
     def next_number(self, name: str) -> int:
         """The number of that guest, for its address: the same at every start."""

@@ -29,12 +29,24 @@ class MemoryShelf:
 
     def __init__(self) -> None:
         self._guests: dict[str, Guest] = {}
+        self._changed: set[str] = set()
 
     def load(self) -> tuple[Guest, ...]:
         return tuple(self._guests.values())
 
     def save(self, guest: Guest) -> None:
         self._guests[guest.name] = guest
+
+    def change(self, guest: Guest) -> None:
+        """Something besides the hypervisor's own calls has happened to the guest."""
+        self.save(guest)
+        self._changed.add(guest.name)
+
+    def news(self) -> tuple[Guest, ...]:
+        """Those that were changed since this was last asked."""
+        found = tuple(self._guests[name] for name in sorted(self._changed))
+        self._changed.clear()
+        return found
 
 
 class DirectoryShelf:

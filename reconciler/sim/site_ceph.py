@@ -155,6 +155,31 @@ class SiteCeph:
         self.qemus.append(made)
         return made
 
+    def opens(self, host: str, guest: Guest) -> str:
+        """The copy that a migration brings opens the guest's images; why it cannot, or nothing."""
+        names = tuple(name for path in guest.writable if (name := RbdName.parse(path)) is not None)
+        if not names:
+            return ""
+        if not self.reaches(host):
+            return "the target does not reach its images"
+        if self.bars(host):
+            return "the target may not open its images: it is blocklisted"
+        self.started(host, guest.name, guest.incarnation, names)
+        return ""
+
+    def sent(self, host: str, guest: Guest) -> bool:
+        """Whether something of it is still under way to its images."""
+        return any(qemu.pending is not None for qemu in self._of(guest))
+
+    def moved(self, before: Guest, after: Guest) -> None:
+        """What the guest knows of its images goes along with its memory."""
+        known = [qemu.counter for qemu in self._of(before)]
+        for qemu in self._of(after):
+            qemu.counter = next(iter(known), None)
+
+    def _of(self, guest: Guest) -> list[Qemu]:
+        return [qemu for qemu in self.qemus if qemu.incarnation == guest.incarnation]
+
     def runs(self, qemu: Qemu) -> bool:
         """Whether its guest's processors run now."""
         guest = self._guest(qemu)

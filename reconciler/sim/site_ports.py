@@ -26,6 +26,7 @@ from reconciler.resources.fencing import FenceOrder, Proof, client_host
 from reconciler.resources.images import RbdName
 from reconciler.resources.infrastructure import PoolType, RbdPool, StoragePoolSpec
 from reconciler.sim.controller import DummyController
+from reconciler.sim.dummy_migration import DummyMigrator
 from reconciler.sim.fencer import SimCephFencer
 from reconciler.sim.rbd import SimRbd
 from reconciler.sim.site_ceph import POOL, SiteCeph
@@ -150,13 +151,31 @@ class _Lifecycle:
         return self._inner.events()
 
 
+class _Mover(_Lifecycle):
+    """With `Migrator`: images are opened and closed by the wire."""
+
+    def __init__(self, inner: DummyMigrator, site: SiteCeph, host: str) -> None:
+        super().__init__(inner, site, host)
+        self.offer = inner.offer
+        self.let_in = inner.let_in
+        self.shut = inner.shut
+        self.hand_over = inner.hand_over
+        self.job = inner.job
+        self.abort = inner.abort
+        self.look = inner.look
+
+
 class SiteGuests:
     """A Controller whose guests are clients of the world's Ceph."""
 
     def __init__(self, inner: DummyController, site: SiteCeph, host: str) -> None:
         self._dummy, self._site, self._host = inner, site, host
         self.name = inner.name
-        self.lifecycle: ResourceController = _Lifecycle(inner.lifecycle, site, host)
+        self.lifecycle: ResourceController = (
+            _Mover(inner.lifecycle, site, host)
+            if isinstance(inner.lifecycle, DummyMigrator)
+            else _Lifecycle(inner.lifecycle, site, host)
+        )
         self.guest: Guest | None = inner.guest
         self.console: Console | None = inner.console
         self.host: Host | None = inner.host

@@ -177,18 +177,21 @@ def test_what_cannot_leave_says_why_and_leaves_when_it_can(site: Site) -> None:
     home = site.owner("kept")
     site.run("live", evictionStrategy="LiveMigrate", nodeSelector=f"{{node: {home}}}")
     site.run("held", nodeSelector=f"{{node: {home}}}")
-    site.run("still", nodeSelector=f"{{node: {home}}}")
+    site.run("still", nodeSelector=f"{{node: {home}}}", evictionStrategy="Stop")
+    tied = "'<domain><devices><hostdev/></devices></domain>'"
+    site.run("tied", nodeSelector=f"{{node: {home}}}", evictionStrategy="LiveMigrate", domainXML=tied)
     site.tell("r1", Verb.PAUSE, "still")
     site.world.run_for(1.0)
     site.ask("r1", NodeVerb.DRAIN, home)
-    site.world.run_until(lambda: len(site.drain(home).get("waiting", [])) == 4, 10.0, "all wait")
+    site.world.run_until(lambda: len(site.drain(home).get("waiting", [])) == 5, 10.0, "all wait")
     why = {each["vm"]: each["reason"] for each in site.drain(home)["waiting"]}
     assert "evictionStrategy is None" in why["kept"]
-    assert "live migration" in why["live"]
+    assert "a device of the host, which cannot be migrated" in why["tied"]
+    assert why["live"].startswith("no other node takes it: ")
     assert why["held"].startswith("no other node takes it: ")
     assert "paused by `vcl pause`" in why["still"]
     site.tell("r1", Verb.STOP, "kept")
-    for name in ("live", "held", "still"):
+    for name in ("live", "held", "still", "tied"):
         site.cluster.save("r2", f"{name}.yaml", manifest(name))
     site.tell("r1", Verb.RESUME, "still")
     site.world.run_until(lambda: site.drain(home)["phase"] == "Drained", 60.0, "it is empty")

@@ -10,7 +10,6 @@ from reconciler.planning.demands import NodeView, VmDemand
 from reconciler.planning.drains import drain_status
 from reconciler.planning.eviction import (
     NEXT,
-    NO_MIGRATION,
     PAUSED,
     STAYS,
     Evictions,
@@ -59,7 +58,12 @@ def guest(
         (EvictionStrategy.STOP, "", True, (None, PAUSED)),
         (EvictionStrategy.NONE, "", False, (None, STAYS)),
         (EvictionStrategy.LIVE_MIGRATE, "", True, (Way.MIGRATE, "")),
-        (EvictionStrategy.LIVE_MIGRATE, NO_MIGRATION, False, (None, NO_MIGRATION)),
+        (
+            EvictionStrategy.LIVE_MIGRATE,
+            "its disk is on r1",
+            False,
+            (None, "it cannot be migrated: its disk is on r1"),
+        ),
         (IF_POSSIBLE, "", False, (Way.MIGRATE, "")),
         (IF_POSSIBLE, "it has a local disk", False, (Way.RESTART, "")),
         (IF_POSSIBLE, "it has a local disk", True, (None, PAUSED)),
@@ -69,6 +73,14 @@ def test_a_vm_leaves_as_its_strategy_says(
     strategy: EvictionStrategy, immovable: str, paused: bool, way: tuple[Way | None, str]
 ) -> None:
     assert way_of(guest("web", strategy=strategy, immovable=immovable, paused=paused)) == way
+
+
+def test_what_was_migrated_in_vain_is_restarted_only_if_its_strategy_lets_it() -> None:
+    for strategy, way in (
+        (EvictionStrategy.LIVE_MIGRATE, Way.MIGRATE),
+        (EvictionStrategy.LIVE_MIGRATE_IF_POSSIBLE, Way.RESTART),
+    ):
+        assert way_of(replace(guest("web", strategy=strategy), failed="it took too long")) == (way, "")
 
 
 def test_nothing_moves_while_no_node_is_drained() -> None:

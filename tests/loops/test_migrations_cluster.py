@@ -1,0 +1,245 @@
+"""Live migrations in a simulated cluster: the very loops of three nodes, a Ceph whose writers are audited,
+and hypervisors that may break off anywhere. Whatever dies, one copy runs in the end, with all its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from reconciler.loops.assembly import absence
+from reconciler.loops.intents import Intents
+from reconciler.loops.migration_requests import MigrationRequests
+from reconciler.planning.intents import Verb
+from reconciler.resources import keys
+from reconciler.resources.domains import PauseReason
+from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
+from reconciler.resources.records import Claim, load
+from reconciler.sim.cluster import SimCluster
+from reconciler.sim.dummy_guests import Life
+from reconciler.sim.guest_wire import Stage
+from reconciler.sim.invariants import Invariants
+from reconciler.sim.site_ceph import SiteCeph
+from reconciler.sim.world import World
+from reconciler.testing.manifests import parse
+
+NODES = ("r1", "r2", "r3")
+VM = (
+    b"apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata: {name: web}\n"
+    b"spec: {controller: dummy, cpu: {cores: 1}, memory: 64Mi,"
+    b" disks: [{name: root, pool: ceph, size: 1Mi}]}\n"
+)
+
+
+class Lab:
+    """Three nodes with one Ceph, and the VM web that counts in its image."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.site = SiteCeph(world)
+        self.points: list[str] = []
+        self.cluster = SimCluster(world, NODES, parse, site=self.site, reached=self._reached)
+        self.invariants = Invariants(self.cluster)
+        self.on_reaching: Callable[[str], None] = lambda point: None
+        self.cluster.found()
+        world.power_on()
+        world.run_until(lambda: "r1" in self.cluster.masters(), 20.0, "there is a master")
+        self.cluster.save("r1", "web.yaml", VM)
+        world.run_until(self.counting, 60.0, "web runs")
+        world.run_for(2.0)
+        self.source = self.claim().node
+        self.target = next(name for name in ("r3", "r2") if name != self.source)
+
+    def _reached(self, node: str, point: str) -> None:
+        self.points.append(point)
+        self.on_reaching(point)
+
+    def stored(self, key: str) -> bytes | None:
+        found = self.world.storage.cluster.get([key]).get(key)
+        return found.value if found is not None else None
+
+    def claim(self) -> Claim:
+        value = self.stored(keys.claim("web"))
+        return load(Claim, value) if value is not None else Claim()
+
+    def record(self) -> MigrationRecord:
+        items = self.world.storage.cluster.list(keys.MIGRATIONS).items
+        return max((load(MigrationRecord, item.value) for item in items), key=lambda each: each.requested)
+
+    def counter(self) -> int:
+        return max(self.site.counters.values(), default=0)
+
+    def running(self) -> list[str]:
+        """Where a copy runs that nothing keeps from writing."""
+        return [
+            host
+            for host in NODES
+            if not self.site.bars(host)
+            for guest in self.cluster.guests(host)
+            if guest.life is Life.ALIVE and guest.pause is PauseReason.NONE
+        ]
+
+    def counting(self) -> bool:
+        return self.running() == [self.claim().node] and self.counter() > 0
+
+    def migrate(self, to: str = "") -> None:
+        """Asked of the node that is no host of it; the answer is not waited for."""
+        on = next(name for name in NODES if name not in (self.source, self.target))
+        self.world.node(on).spawn(lambda _: self._requests(on).request("web", to=to or self.target))
+        before = self.asked()
+        self.world.run_until(lambda: self.asked() > before, 10.0, "it is asked for")
+
+    def asked(self) -> int:
+        return len(self.world.storage.cluster.list(keys.MIGRATIONS).items)
+
+    def cancel(self, on: str = "r1") -> None:
+        self.world.call(on, lambda _: self._requests(on).cancel("web"))
+
+    def tell(self, verb: Verb, on: str = "r1") -> None:
+        loops = self.cluster.loops(on)
+        assert loops is not None
+        intents = Intents(loops.views, loops.writer, loops.ports.clock, loops.ports.ids)
+        self.world.call(on, lambda _: intents.apply(verb, "web"))
+
+    def _requests(self, on: str) -> MigrationRequests:
+        loops = self.cluster.loops(on)
+        assert loops is not None
+        ports, membership = loops.ports, loops.membership
+        return MigrationRequests(
+            loops.views, loops.writer, ports.clock, ports.ids, lambda node: absence(ports, membership, node)
+        )
+
+    def until_ended(self, seconds: float = 120.0) -> MigrationRecord:
+        self.world.run_until(lambda: self.record().phase in ENDED, seconds, "the migration has ended")
+        return self.record()
+
+    def until_counting(self, seconds: float = 60.0) -> None:
+        """It runs exactly once, and counts on."""
+        self.world.run_until(self.counting, seconds, "web runs once")
+        before = self.counter()
+        self.world.run_until(lambda: self.counter() > before + 3, 20.0, "web counts on")
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with World(seed=11) as world:
+        yield Lab(world)
+
+
+def test_a_guest_moves_with_its_memory_and_its_downtime_is_short(lab: Lab) -> None:
+    lab.migrate()
+    lab.world.run_until(lambda: not lab.running(), 20.0, "it is held")
+    held = lab.world.now
+    lab.world.run_until(lab.running, 5.0, "it goes on")
+    assert lab.world.now - held < 1.0
+    ended = lab.until_ended()
+    assert ended.phase is MigrationPhase.SUCCEEDED, ended.message
+    lab.until_counting()
+    assert lab.claim().node == lab.target
+    assert set(lab.points) == {"migration:Open", "migration:Go", "migration:Settle"}
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_wherever_the_hypervisor_breaks_off_the_guest_goes_on(lab: Lab, stage: Stage) -> None:
+    lab.cluster.wire.breaks["web"] = stage
+    lab.migrate()
+    ended = lab.until_ended()
+    assert ended.phase is MigrationPhase.FAILED
+    assert "goes on where it was" in ended.message
+    lab.until_counting()
+    assert lab.claim().node == lab.source
+    lab.migrate()
+    assert lab.until_ended().phase is MigrationPhase.SUCCEEDED
+    lab.until_counting()
+
+
+MOMENTS = ("migration:Open", "migration:Go", "copying", "held", "complete", "migration:Settle", "settled")
+
+
+def at(lab: Lab, moment: str, do: Callable[[], object]) -> None:
+    """Do it when the migration has come that far."""
+    marks = {
+        "copying": "begins to be copied",
+        "held": "is held",
+        "complete": "is complete",
+        "settled": "Migrated",
+    }
+    done = []
+
+    def once() -> None:
+        if not done:
+            done.append(moment)
+            do()
+
+    if moment in marks:
+        seen = len(lab.world.log.lines)
+
+        def look() -> None:
+            if any(marks[moment] in line.text for line in lab.world.log.lines[seen:]):
+                once()
+
+        lab.world.always(look)
+    else:
+        lab.on_reaching = lambda point: once() if point == moment else None
+    lab.migrate()
+    lab.world.run_until(lambda: bool(done), 30.0, f"it has come to {moment}")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("who", ["source", "target", "master"])
+def test_whichever_daemon_is_killed_at_whatever_moment_one_copy_runs_in_the_end(
+    lab: Lab, who: str, moment: str
+) -> None:
+    name = {"source": lab.source, "target": lab.target, "master": "r1"}[who]
+    node = lab.world.node(name)
+    at(lab, moment, lambda: lab.world.schedule.call_later(0.0, node.kill))
+    lab.world.run_for(1.0)
+    node.start()
+    lab.until_ended()
+    lab.until_counting()
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("who", ["source", "target", "both"])
+def test_whichever_host_dies_at_whatever_moment_one_copy_runs_in_the_end(
+    lab: Lab, who: str, moment: str
+) -> None:
+    names = {"source": (lab.source,), "target": (lab.target,), "both": (lab.source, lab.target)}[who]
+
+    def die() -> None:
+        for name in names:
+            lab.world.node(name).power_off()
+
+    at(lab, moment, lambda: lab.world.schedule.call_later(0.0, die))
+    lab.world.run_for(20.0)
+    for name in names:
+        lab.world.node(name).power_on()
+    lab.until_ended(180.0)
+    lab.until_counting(120.0)
+
+
+def test_a_migration_that_is_cancelled_leaves_the_guest_where_it_is(lab: Lab) -> None:
+    at(lab, "copying", lambda: None)
+    lab.cancel()
+    ended = lab.until_ended()
+    assert ended.phase is MigrationPhase.CANCELLED
+    assert "vcl migrate --cancel" in ended.message
+    lab.until_counting()
+    assert lab.claim().node == lab.source
+
+
+def test_a_guest_that_is_to_stop_is_not_waited_for(lab: Lab) -> None:
+    at(lab, "copying", lambda: None)
+    lab.tell(Verb.STOP)
+    assert lab.until_ended().phase is MigrationPhase.CANCELLED
+    lab.world.run_until(lambda: not lab.claim().node, 60.0, "it has stopped")
+
+
+def test_a_target_that_cannot_run_it_says_so_before_anything_happens(lab: Lab) -> None:
+    lab.cluster.wire.unfit[lab.target] = "its CPU has no avx2"
+    lab.migrate()
+    ended = lab.until_ended()
+    assert ended.phase is MigrationPhase.FAILED
+    assert f"it cannot run on {lab.target}: its CPU has no avx2" in ended.message
+    lab.until_counting()
+    assert lab.claim().node == lab.source
