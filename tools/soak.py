@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--length", type=float, default=300.0, help="virtual seconds of faults (300)")
     parser.add_argument("--density", type=float, default=0.5, help="faults that begin in a second (0.5)")
     parser.add_argument("--fencing", action="store_true", help="guests on Ceph, and silent nodes are fenced")
+    parser.add_argument("--moves", action="store_true", help="VMs are migrated, and migrations break off")
     parser.add_argument("--drains", action="store_true", help="nodes are cordoned, drained and brought back")
     chosen = parser.parse_args()
     seed = chosen.seed if chosen.seed is not None else SystemRandom().randrange(1_000_000)
@@ -45,6 +46,7 @@ def main() -> int:
             density=chosen.density,
             fencing=chosen.fencing,
             drains=chosen.drains,
+            moves=chosen.moves,
         )
         runs += 1
         try:

@@ -50,6 +50,7 @@ VERBS: tuple[Verb, ...] = (
     Verb(name="pause", module="pause", group=POWER, help="Freeze virtual machines where they are."),
     Verb(name="resume", module="resume", group=POWER, help="Let paused virtual machines go on."),
     Verb(name="retry", module="retry", group=POWER, help="Forget failures and try again now."),
+    Verb(name="migrate", module="migrate", group=POWER, help="Move a running VM to another node."),
     Verb(name="console", module="console", group=POWER, help="Attach to a serial console."),
     Verb(name="vnc", module="vnc", group=POWER, help="Show where a VM's screen is."),
     Verb(name="validate", module="validate", group=WRITE, help="Check manifest files, without a daemon."),

@@ -28,6 +28,7 @@ from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.liveness import Liveness
 from reconciler.loops.members import Members
+from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
 from reconciler.loops.plans import Plans
@@ -382,6 +383,7 @@ class Daemon:
             disks=node.locks,
             adoptions=node.adoptions,
             plans=Plans(node.views, CLOCK, node.manifests.reader, manifests, absent),
+            migrations=MigrationRequests(node.views, node.writer, CLOCK, IDS, absent),
         )
 
     @staticmethod

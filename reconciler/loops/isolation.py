@@ -3,8 +3,8 @@ store that does not answer.
 
 Invariants: while the hold has a reason the agent changes nothing; guests are resumed by the agent only, after
 it has read their claims afresh; only domains of this cluster and node are paused, and only those are ended
-whose claim, as last read, is this node's (SAFETY rule 9). Only `Rejoin` says that nothing is left, while
-`Hold.ending`, and unsaid before the agent may start anything.
+whose claim, as last read, names this node as the owner or as a host of a live migration (SAFETY rule 9). Only
+`Rejoin` says that nothing is left, while `Hold.ending`, and unsaid before the agent may start anything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from reconciler.ports.controller import Controller, Isolator, ResourceController
 from reconciler.resources.domains import DomainPhase, Observed
 from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import EventType
+from reconciler.resources.records import Claim, EventType
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class Isolation:
 
     async def _destroy(self, lifecycle: ResourceController, domain: Observed) -> None:
         claim = self._context.views.claim(domain.name)
-        if claim is None or claim.node != self._context.node or claim.uid != domain.uid:
+        if claim is None or claim.uid != domain.uid or not _holds(claim, self._context.node):
             return
         await lifecycle.destroy(domain.name, uid=domain.uid, timeout=CALL_SECONDS)
         self._event(domain, "Destroyed", self._context.hold.reason)
@@ -207,3 +207,9 @@ class Isolation:
     def _event(self, domain: Observed, reason: str, message: str) -> None:
         log.warning("vm %s: %s: %s", domain.name, reason, message)
         self._context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, domain.name, reason, message)
+
+
+def _holds(claim: Claim, node: str) -> bool:
+    """Whether the node owns it, or is one of its two hosts: the copy of a target has never run."""
+    moving = claim.migration
+    return claim.node == node or (moving is not None and node in (moving.source, moving.target))

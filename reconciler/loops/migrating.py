@@ -94,6 +94,8 @@ class Migrations:
         self._context = context
         self._changed = asyncio.Event()
         self._since: dict[tuple[str, MigrationPhase], float] = {}
+        self._waits: dict[str, tuple[str, float]] = {}
+        """What each waits for, and since when it has (monotonic)."""
 
     async def run(self) -> None:
         """Look whenever something changes, and each second while one is open."""
@@ -135,7 +137,9 @@ class Migrations:
             facts = self._facts(record) if record is not None else None
             if facts is not None:
                 await self._do(facts, next_step(facts))
-        self._since = {key: at for key, at in self._since.items() if key[0] in {r.id for r in going}}
+        left = {record.id for record in going}
+        self._since = {key: at for key, at in self._since.items() if key[0] in left}
+        self._waits = {id: said for id, said in self._waits.items() if id in left}
         return True
 
     def _records(self) -> list[MigrationRecord]:
@@ -229,8 +233,7 @@ class Migrations:
             self._context.reached(f"migration:{type(step).__name__}")
         match step:
             case Wait(reason=reason):
-                if reason != record.message:
-                    await self._save(replace(record, message=reason), {})
+                await self._explain(record, reason)
             case Refuse(reason=reason):
                 await self._end(record, reason, cancelled=bool(facts.leaving))
             case Open():
@@ -247,6 +250,15 @@ class Migrations:
                 await self._save(replace(record, ends=ends), self._sides(record))
             case Settle():
                 await self._settle(facts, step)
+
+    async def _explain(self, record: MigrationRecord, reason: str) -> None:
+        """What lasts is told. What is over in a moment is not: a write of the record costs the hosts one."""
+        now = self._context.clock.monotonic()
+        before, since = self._waits.get(record.id, ("", now))
+        if before != reason:
+            self._waits[record.id] = (reason, now)
+        elif now - since >= LOOK and reason != record.message:
+            await self._save(replace(record, message=reason), {})
 
     def _sides(self, record: MigrationRecord) -> dict[str, int]:
         """What both hosts have said, as it was decided on."""
@@ -352,7 +364,7 @@ class Migrations:
         )
         lost = conflicts(result)
         if lost:
-            log.info("migrations: decided on an old state (%s); looking again", ", ".join(lost[:3]))
+            log.debug("migrations: decided on an old state (%s); looking again", ", ".join(lost[:3]))
             self._changed.set()
         return not lost
 

@@ -141,7 +141,7 @@ class MigrationHost:
         try:
             return await self.step(name)
         except ConflictError as error:
-            log.info("migration %s: %s; looking again", name, error.message)
+            log.debug("migration %s: %s; looking again", name, error.message)
             return 0.05
         except (OutcomeUnknown, StoreError, VclError) as error:
             log.warning("migration %s: %s; looking again", name, error)
@@ -223,7 +223,7 @@ class MigrationHost:
         record = load(MigrationRecord, found.value) if found is not None else None
         if record is None or record.phase in ENDED or self._context.node not in record.ends:
             raise ConflictError(f"the migration of {here.guest.name} changed while it was worked on")
-        log.warning("vm %s: its copy on %s is ended: %s", here.guest.name, self._context.node, here.record.id)
+        log.warning("vm %s: the copy here is ended, as its migration says", here.guest.name)
         timeout = self._context.deadlines.act
         await here.controller.lifecycle.destroy(here.guest.name, uid=here.guest.uid, timeout=timeout)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from reconciler.planning.conditions import merged_conditions
 from reconciler.planning.merge_fencing import failover_object
+from reconciler.planning.merge_migration import migration_object
 from reconciler.planning.merge_node import node_status, with_ready
 from reconciler.planning.merge_vm import (
     CLUSTER_NAME,
@@ -41,6 +42,8 @@ def object_exists(snapshot: Snapshot, kind: Kind, name: str) -> bool:
         return True
     if kind is Kind.FAILOVER:
         return snapshot.get(keys.failover(name)) is not None
+    if kind is Kind.MIGRATION:
+        return snapshot.get(keys.migration(name)) is not None
     if kind is Kind.CLUSTER:
         return name == CLUSTER_NAME and snapshot.get(keys.CLUSTER) is not None
     if kind is Kind.NODE and snapshot.get(keys.member(name)) is not None:
@@ -52,6 +55,8 @@ def merged_object(snapshot: Snapshot, kind: Kind, name: str) -> dict[str, Any] |
     """The whole object, JSON-shaped, or None when there is no such object."""
     if kind is Kind.FAILOVER:
         return failover_object(snapshot, name)
+    if kind is Kind.MIGRATION:
+        return migration_object(snapshot, name)
     if not object_exists(snapshot, kind, name):
         return None
     reader = Reader(snapshot)
@@ -90,6 +95,9 @@ def dependents(key: str) -> tuple[tuple[Kind, str | None], ...]:
         return ((Kind.NODE, key.removeprefix(keys.MEMBERS)),)
     if key.startswith(keys.FAILOVERS):
         return ((Kind.FAILOVER, key.removeprefix(keys.FAILOVERS)),)
+    for prefix in (keys.MIGRATIONS, keys.MIGRATING):
+        if key.startswith(prefix):
+            return ((Kind.MIGRATION, key.removeprefix(prefix).partition("/")[0]),)
     for prefix in (keys.SESSIONS, keys.RETURNS):
         if key.startswith(prefix):
             return ((Kind.NODE, key.removeprefix(prefix)),)

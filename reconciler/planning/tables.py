@@ -74,6 +74,9 @@ COLUMNS: Mapping[Kind, tuple[Column, ...]] = {
         *("NAME", "NODE", "STATUS", "VMS", "DETECTED", "RELEASED", "RUNNING", "AGE"),
         wide=("CAUSE", "MESSAGE"),
     ),
+    Kind.MIGRATION: _columns(
+        *("NAME", "VM", "FROM", "TO", "STATUS", "PROGRESS", "AGE"), wide=("REASON", "MESSAGE")
+    ),
 }
 
 
@@ -255,6 +258,22 @@ def _failover(item: Object, around: Surroundings) -> list[Cell]:
     ]
 
 
+def _migration(item: Object, around: Surroundings) -> list[Cell]:
+    status = item["status"]
+    share = (status.get("progress") or {}).get("percent")
+    return [
+        item["metadata"]["name"],
+        status.get("vm") or UNKNOWN,
+        status.get("source") or UNKNOWN,
+        status.get("target") or UNKNOWN,
+        status.get("phase") or UNKNOWN,
+        NONE if share is None else f"{share}%",
+        _created(item),
+        status.get("reason") or "",
+        status.get("message") or "",
+    ]
+
+
 def _seconds(value: Any) -> str:
     return f"{value:.1f}s" if isinstance(value, (int, float)) else NONE
 
@@ -267,6 +286,7 @@ _CELLS: Mapping[Kind, Callable[[Object, Surroundings], list[Cell]]] = {
     Kind.PLACEMENT_CONSTRAINT: _constraint,
     Kind.CLUSTER: _cluster,
     Kind.FAILOVER: _failover,
+    Kind.MIGRATION: _migration,
 }
 
 

@@ -22,9 +22,10 @@ class Kind(StrEnum):
     STORAGE_POOL = "StoragePool"
     IMAGE = "Image"
     FAILOVER = "Failover"
+    MIGRATION = "Migration"
 
 
-WRITTEN = tuple(kind for kind in Kind if kind is not Kind.FAILOVER)
+WRITTEN = tuple(kind for kind in Kind if kind not in (Kind.FAILOVER, Kind.MIGRATION))
 """Kinds that people write manifests of. The others are vcl's own records, for reading only."""
 
 
@@ -53,6 +54,7 @@ KINDS: tuple[KindInfo, ...] = (
     KindInfo(kind=Kind.STORAGE_POOL, singular="storagepool", plural="storagepools", short=("pool", "pools")),
     KindInfo(kind=Kind.IMAGE, singular="image", plural="images", short=("img",)),
     KindInfo(kind=Kind.FAILOVER, singular="failover", plural="failovers", short=("fo",)),
+    KindInfo(kind=Kind.MIGRATION, singular="migration", plural="migrations", short=("mig",)),
 )
 
 _BY_NAME = {

@@ -31,7 +31,7 @@ def check_spec(kind: Kind, name: str, spec: Spec) -> tuple[Finding, ...]:
             return tuple(pool_sections(spec))
         case Kind.IMAGE:
             return tuple(_image(spec))
-        case Kind.NODE | Kind.FAILOVER:
+        case Kind.NODE | Kind.FAILOVER | Kind.MIGRATION:
             return ()
 
 

@@ -10,13 +10,16 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from reconciler.loops.apply import Manifests
+from reconciler.loops.assembly import absence
 from reconciler.loops.intents import Intents
+from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.planning.node_intents import NodeVerb
 from reconciler.ports.manifests import ApplyInput
 from reconciler.resources.errors import VclError
 from reconciler.sim.cluster import Release, SimCluster
 from reconciler.sim.controller import DummyController
 from reconciler.sim.dummy_guests import GuestFaults
+from reconciler.sim.guest_wire import Stage
 from reconciler.sim.world import VERBS, BadScript, NodePorts
 from reconciler.sim.writing import manifest
 
@@ -82,6 +85,41 @@ def ask_of_node(cluster: SimCluster, on: str, verb: NodeVerb, node: str, *, brin
             world.say(f"vcl {verb} {node} on {on}")
 
     world.node(on).spawn(call)
+
+
+def ask_to_migrate(cluster: SimCluster, on: str, vm: str, to: str = "", *, cancel: bool = False) -> None:
+    """`vcl migrate` on a host; nothing when no daemon runs there."""
+    loops, world = cluster.loops(on), cluster.world
+    if loops is None:
+        return
+    ports, membership = loops.ports, loops.membership
+    requests = MigrationRequests(
+        loops.views, loops.writer, ports.clock, ports.ids, lambda node: absence(ports, membership, node)
+    )
+    words = f"vcl migrate {vm}{f' --to {to}' * bool(to)}{' --cancel' * cancel} on {on}"
+
+    async def call(_: NodePorts) -> None:
+        try:
+            await (requests.cancel(vm) if cancel else requests.request(vm, to=to))
+        except VclError as error:
+            world.say(f"{words}: {error.message}")
+        else:
+            world.say(words)
+
+    world.node(on).spawn(call)
+
+
+def _migrate(cluster: SimCluster, words: Words) -> None:
+    on, vm, *rest = words
+    cancel = rest == ["cancel"]
+    ask_to_migrate(cluster, on, vm, "" if cancel or not rest else rest[0], cancel=cancel)
+
+
+def _breaks(cluster: SimCluster, words: Words) -> None:
+    """The next hand-over of the VM breaks off before that stage."""
+    vm, stage = words
+    cluster.wire.breaks[vm] = Stage(stage)
+    cluster.world.say(f"the next migration of {vm} breaks off before {stage}")
 
 
 def _node(cluster: SimCluster, words: Words) -> None:
@@ -167,6 +205,8 @@ CLUSTER_VERBS: Mapping[str, tuple[str, Callable[[SimCluster, Words], None]]] = M
         "apply": ("NODE PATH CONTENT...", _apply),
         "confirm": ("NODE", _confirm),
         "node": ("NODE VERB NODE [return]", _node),
+        "migrate": ("NODE VM [NODE|cancel]", _migrate),
+        "breaks": ("VM STAGE", _breaks),
         "crashes": ("NODE VM SECONDS", _crashes),
         "add": ("NODE [rank=N]", _add),
         "release": ("NODE VERSION LOW..HIGH", _release),

@@ -19,10 +19,11 @@ from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Epoch, load
 from reconciler.resources.status import Phase, VmNodeStatus
 from reconciler.sim.cluster import SimCluster
+from reconciler.sim.guest_wire import Stage
 from reconciler.sim.invariants import InvariantBroken, Invariants
 from reconciler.sim.scenario import readable
 from reconciler.sim.scenario_expect import acting, differing, running, stored
-from reconciler.sim.scenario_verbs import apply, ask_of_node
+from reconciler.sim.scenario_verbs import apply, ask_of_node, ask_to_migrate
 from reconciler.sim.site_ceph import SiteCeph
 from reconciler.sim.world import NotInTime, RandomFaults, World
 from reconciler.sim.writing import manifest, virtual_machine
@@ -44,7 +45,8 @@ LINES = 80
 class Plan:
     """`seconds` of faults, so many beginning in a second (`density`), and an action of a user every `pace`
     seconds on the average. `log_size`: transactions that the store remembers. `fencing`: guests have
-    disks in a Ceph, and silent nodes are fenced. `drains`: users also cordon, drain and bring back nodes."""
+    disks in a Ceph, and silent nodes are fenced. `drains`: users also cordon, drain and bring back nodes.
+    `moves`: they also migrate VMs and think better of it, and migrations break off."""
 
     seed: int
     nodes: int = 3
@@ -54,19 +56,21 @@ class Plan:
     log_size: int = 200
     fencing: bool = False
     drains: bool = False
+    moves: bool = False
 
     def __str__(self) -> str:
         return (
             f"tools/soak.py --seed {self.seed} --nodes {self.nodes} --length {self.seconds:g} "
             f"--density {self.density:g} --runs 1{' --fencing' * self.fencing}{' --drains' * self.drains}"
+            f"{' --moves' * self.moves}"
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """What happened in a run. `virtual`: seconds; `well_after`: until all was well after the faults;
-    `fencings`: hosts shut out
-    of Ceph; `writes`: of guests; `acknowledged`: applies that a user was told had succeeded."""
+    `fencings`: hosts shut out of Ceph; `writes`: of guests; `moved`: migrations that succeeded;
+    `acknowledged`: applies that a user was told had succeeded."""
 
     virtual: float
     well_after: float
@@ -76,6 +80,7 @@ class Outcome:
     lines: int
     fencings: int = 0
     writes: int = 0
+    moved: int = 0
 
 
 def soak(plan: Plan, parse: ParseFile) -> Outcome:
@@ -110,6 +115,8 @@ class _Run:
         self._users.begin()
         if plan.drains:
             Caretakers(self._cluster, plan.seed).begin(plan.seconds)
+        if plan.moves:
+            Movers(self._cluster, plan.seed).begin(plan.seconds)
         if self._site is not None:
             Monitors(self._site, plan.seed).begin(plan.seconds)
         world.run_for(plan.seconds + 0.001)
@@ -130,6 +137,7 @@ class _Run:
             lines=len(world.log),
             fencings=self._site.fenced if self._site is not None else 0,
             writes=self._invariants.writers.writes if self._invariants.writers is not None else 0,
+            moved=sum("has left" in line.text for line in world.log.lines),
         )
 
     def _wait(self, limit: float, trouble: object) -> float:
@@ -250,6 +258,30 @@ class Caretakers:
         ends = verb in (NodeVerb.UNCORDON, NodeVerb.MAINTENANCE_OFF)
         where = self._random.choice(on)
         ask_of_node(self._cluster, where, verb, node, bring_back=bring_back and ends)
+
+
+class Movers:
+    """People who migrate VMs from any node, and now and then think better of it; hypervisors that break
+    off."""
+
+    def __init__(self, cluster: SimCluster, seed: int) -> None:
+        self._cluster = cluster
+        self._random = Random(f"{seed}/movers")
+
+    def begin(self, seconds: float) -> None:
+        """Act now and then for so long."""
+        schedule, names = self._cluster.world.schedule, sorted(self._cluster.hosts)
+        at = self._random.expovariate(1 / 2.0)
+        while at < seconds:
+            dice, vm, on = self._random.random(), self._random.choice(VMS), self._random.choice(names)
+            schedule.call_later(at, self._act, dice, vm, on, self._random.choice(tuple(Stage)))
+            at += self._random.expovariate(1 / 2.0)
+        schedule.call_later(seconds, self._cluster.wire.breaks.clear)
+
+    def _act(self, dice: float, vm: str, on: str, stage: Stage) -> None:
+        if dice < 0.2:
+            self._cluster.wire.breaks[vm] = stage
+        ask_to_migrate(self._cluster, on, vm, cancel=dice > 0.85)
 
 
 class _Users:

@@ -218,6 +218,26 @@ def test_whichever_host_dies_at_whatever_moment_one_copy_runs_in_the_end(
     lab.until_counting(120.0)
 
 
+@pytest.mark.parametrize("moment", ["copying", "held", "complete"])
+@pytest.mark.parametrize("who", ["source", "target"])
+def test_a_host_that_is_cut_off_and_fenced_ends_its_copy_and_is_let_in_again(
+    lab: Lab, who: str, moment: str
+) -> None:
+    name = lab.source if who == "source" else lab.target
+    faults = lab.world.faults
+
+    def cut() -> None:
+        faults.do(f"isolate {name}")
+        faults.do(f"store-cut {name}")
+
+    at(lab, moment, lambda: lab.world.schedule.call_later(0.0, cut))
+    lab.world.run_until(lambda: lab.site.bars(name), 60.0, "it is fenced")
+    lab.until_ended()
+    faults.do("heal")
+    lab.world.run_until(lambda: not lab.site.bars(name), 120.0, "it is let in again")
+    lab.until_counting()
+
+
 def test_a_migration_that_is_cancelled_leaves_the_guest_where_it_is(lab: Lab) -> None:
     at(lab, "copying", lambda: None)
     lab.cancel()

@@ -14,6 +14,7 @@ FENCING = "tests/loops/test_fencing_cluster.py::"
 AUDIT = "tests/sim/test_writer_audit.py::"
 RBD = "tests/loops/test_agent_rbd.py::"
 RULES = "tests/sim/test_rules.py::"
+MIGRATIONS = "tests/loops/test_migrations_cluster.py::"
 STORAGES = "tests/sim/test_two_storages.py::"
 HANG = 120.0
 
@@ -134,6 +135,24 @@ MUTATIONS = {
         "if not settled and not _asks_for_a_way(facts, record):",
         "if not settled and not facts.alive:",
         f"{RULES}test_a_fenced_host_is_not_let_in_while_a_guest_is_left_on_it",
+    ),
+    "rule 17: the fence of one host empties the claim of two": (
+        "reconciler.loops.fencing_writes",
+        "if claim.migration is not None and hosts_of(left):",
+        "if not hosts_of(left):",
+        "tests/loops/test_fencing_writes.py",
+    ),
+    "rule 17: the agents do as they always do while a migration is open": (
+        "reconciler.planning.lifecycle",
+        "migrates_here(view.claim, view.node) and not view.lost",
+        "migrates_here(view.claim, view.node) and view.lost",
+        f"{MIGRATIONS}test_a_guest_moves_with_its_memory_and_its_downtime_is_short",
+    ),
+    "rule 17: the target runs although nobody heard how the call ended": (
+        "reconciler.planning.migration",
+        "return () if there is Look.READY and heard else (moving.target,)",
+        "return () if there is Look.READY else (moving.target,)",
+        "tests/planning/test_migration_interleavings.py",
     ),
 }
 

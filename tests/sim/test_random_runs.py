@@ -43,6 +43,7 @@ def test_invariants_hold_and_the_cluster_recovers(plan: Plan) -> None:
 FENCED = [
     Plan(seed=61, seconds=60.0, fencing=True),
     Plan(seed=71, seconds=30.0, fencing=True, drains=True),
+    Plan(seed=305, seconds=60.0, fencing=True, moves=True),
     *(
         pytest.param(Plan(seed=seed, seconds=120.0, fencing=True), marks=pytest.mark.slow)
         for seed in (62, 63)
@@ -50,6 +51,12 @@ FENCED = [
     *(
         pytest.param(Plan(seed=seed, seconds=120.0, fencing=True, drains=True), marks=pytest.mark.slow)
         for seed in (72, 73)
+    ),
+    *(
+        pytest.param(
+            Plan(seed=seed, seconds=120.0, fencing=True, drains=True, moves=True), marks=pytest.mark.slow
+        )
+        for seed in (306, 307)
     ),
 ]
 

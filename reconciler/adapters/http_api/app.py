@@ -15,6 +15,7 @@ from reconciler.adapters.http_api import (
     guests,
     logs,
     manifests,
+    migrations,
     nodes,
     objects,
     plans,
@@ -99,6 +100,8 @@ def _machines(services: ApiServices) -> list[web.RouteDef]:
     vm, limits = f"{ROOT}/virtualmachines/{{name}}", services.limits
     return [
         *(web.post(f"{vm}/{verb}", within(limits.change, verb_handler(verb))) for verb in Verb),
+        web.post(f"{vm}/migrate", within(limits.apply, migrations.migrate)),
+        web.post(f"{vm}/migrate-cancel", within(limits.change, migrations.cancel)),
         _get(f"{vm}/disks", within(limits.apply, disks.show)),
         web.post(f"{vm}/disks/{{disk}}/unlock", within(limits.apply, disks.unlock)),
         _get(f"{vm}/console", console.console),

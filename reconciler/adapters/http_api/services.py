@@ -16,6 +16,7 @@ from reconciler.loops.disk_locks import DiskLocks
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.members import Members
+from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.objects import Objects
 from reconciler.loops.plans import Plans
 from reconciler.ports.controller import Console, Guest
@@ -48,7 +49,8 @@ class ApiServices:
     of /apis/vcl/v1/placement, for which the controllers are asked. `members`: takes nodes out of the cluster;
     None where nobody is a member. `confirmations`: takes a person's word that a node is down; None where
     nobody is fenced. `logs`: None when this daemon keeps no log for readers. `plans`: what would happen;
-    None where nothing is placed. `adoptions`: makes existing domains VMs; None without controllers.
+    None where nothing is placed. `migrations`: takes requests for live ones; None likewise. `adoptions`:
+    makes existing domains VMs; None without controllers.
     """
 
     objects: Objects
@@ -68,6 +70,7 @@ class ApiServices:
     disks: DiskLocks | None = None
     adoptions: Adoptions | None = None
     plans: Plans | None = None
+    migrations: MigrationRequests | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)

@@ -16,6 +16,7 @@ from reconciler.adapters.http_api import ApiServices, build_app, serve
 from reconciler.adapters.http_api.services import Limits
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.confirmations import Confirmations
+from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.plans import Plans
 from reconciler.ports.manifests import (
     ApplyInput,
@@ -131,6 +132,7 @@ class Api:
         self.logs: ClusterLog | None = None
         self.confirmations: Confirmations | None = None
         self.plans: Plans | None = None
+        self.migrations: MigrationRequests | None = None
         self.limits = Limits()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -191,6 +193,7 @@ class Api:
             logs=self.logs,
             confirmations=self.confirmations,
             plans=self.plans,
+            migrations=self.migrations,
             limits=self.limits,
         )
 

@@ -253,6 +253,8 @@ class Api:
         item = self.objects.get(("virtualmachines", request.match_info["name"]))
         if item is None:
             return failure(404, "NotFound", "not found")
+        if request.match_info["verb"].startswith("migrate"):
+            return web.json_response(self.objects["migrations", f"{request.match_info['name']}-1"])
         if self.on_verb:
             self.on_verb(item, request.match_info["verb"])
         return web.json_response(item)
