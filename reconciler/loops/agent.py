@@ -22,6 +22,7 @@ from reconciler.loops.agent_failures import (
     note_reboot,
     note_stable,
     restore,
+    take_over,
 )
 from reconciler.loops.agent_liveness import Pings
 from reconciler.loops.agent_readings import GUEST_EAGER, GUEST_FRESH, Readings
@@ -71,6 +72,7 @@ _EVERYTHING = (
     f"{keys.SPECS}{Kind.IMAGE}/",
     keys.FENCES,
     keys.SESSIONS,
+    keys.SCHEMA,
 )
 
 
@@ -337,6 +339,7 @@ class Agent:
             log.error("vm %s: its claim cannot be read; nothing is done", name)
             return None
         restore(context, name, state, intent)
+        take_over(context, name, state, claim)
         if record is not None:
             note_generation(state, record.metadata.generation)
         host = self._host_of(name, vm)

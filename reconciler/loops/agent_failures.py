@@ -17,7 +17,7 @@ from reconciler.resources.domains import ExitReason, Gone, GuestInfo
 from reconciler.resources.errors import DiskError, StartFailed, VclError
 from reconciler.resources.failures import FailureRecord, Failures
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import EventType, Intent, dump
+from reconciler.resources.records import Claim, ClaimPhase, EventType, Intent, dump
 from reconciler.resources.status import VmNodeStatus
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,16 @@ def restore(context: NodeContext, name: str, state: VmState, intent: Intent) -> 
         state.reset_id = intent.reset_failures
         state.failures = Failures()
         state.memory = replace(state.memory, retry_at=0.0)
+
+
+def take_over(context: NodeContext, name: str, state: VmState, claim: Claim | None) -> None:
+    """A guest that came by live migration: its run goes on, and what is told of it."""
+    if claim is None or claim.node != context.node or claim.phase is not ClaimPhase.RUNNING:
+        return
+    before = context.views.record(status_key(name), VmNodeStatus)
+    if before is not None and before.node != context.node and before.uid == claim.uid:
+        state.start_time, state.restarts = before.start_time, before.restarts
+        state.last_exit = before.last_exit
 
 
 def note_generation(state: VmState, generation: int) -> None:

@@ -14,6 +14,7 @@ from reconciler.planning.lifecycle import Memory
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
 from reconciler.ports.disks import NetworkImages
+from reconciler.ports.migrator import Migrator
 from reconciler.resources.domains import Definition, GuestInfo, Observed
 from reconciler.resources.failures import Failures
 from reconciler.resources.images import Holder
@@ -55,6 +56,12 @@ class NodeContext:
     frozen: Callable[[], str]
     deadlines: Deadlines = field(default_factory=Deadlines)
     held: Callable[[], str] = str
+
+    @property
+    def migrates(self) -> tuple[str, ...]:
+        """The controllers that can hand running guests over, by name."""
+        found = sorted(self.controllers.items())
+        return tuple(name for name, controller in found if isinstance(controller.lifecycle, Migrator))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

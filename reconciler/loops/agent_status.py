@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.loops.agent_state import NodeContext, VmState
+from reconciler.loops.placement_input import cannot_migrate
 from reconciler.planning.lifecycle import Decision, VmView
 from reconciler.planning.restart import pending_fields
 from reconciler.resources import keys
@@ -37,6 +38,9 @@ def build_status(
     pending = _pending(context, view, vm) if running else ()
     message = _message(state, decision, phase, pending)
     conditions = _conditions(view, state, phase, message, pending)
+    if running and vm is not None:
+        why_not = cannot_migrate(context.views, view.name, vm, context.migrates)
+        conditions = (*conditions, _movable(why_not, view.generation))
     old = previous.conditions if previous is not None else ()
     return VmNodeStatus(
         uid=view.uid or (claim.uid if claim is not None else ""),
@@ -132,6 +136,17 @@ def _conditions(
             )
         )
     return tuple(found)
+
+
+def _movable(why_not: str, generation: int) -> Condition:
+    """LiveMigratable: whether it could be moved while it runs, as far as its own records say."""
+    return Condition(
+        type=ConditionType.LIVE_MIGRATABLE,
+        status=ConditionStatus.FALSE if why_not else ConditionStatus.TRUE,
+        reason="CannotMigrate" if why_not else "CanMigrate",
+        message=why_not,
+        observed_generation=generation,
+    )
 
 
 def _ready(view: VmView, phase: Phase, message: str) -> Condition:

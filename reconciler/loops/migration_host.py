@@ -251,6 +251,10 @@ class MigrationHost:
         except VclError as error:
             log.warning("vm %s: how its migration ended is not known: %s", order.guest.name, error)
             kept.obstacle = error.message
+        except Exception:
+            # A bug in the controller: nobody heard how it ended, and both hosts are looked at.
+            log.exception("vm %s: its migration ended by an unexpected error", order.guest.name)
+            kept.obstacle = "the controller failed; the log of the node says how"
         finally:
             kept.call = None
             self._queue.add(here.record.id)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from reconciler.loops.agent import Agent
 from reconciler.loops.agent_state import NodeContext
 from reconciler.ports.controller import Controller
-from reconciler.ports.migrator import Migrator
 from reconciler.resources import keys
 from reconciler.resources.domains import HostFacts
 from reconciler.resources.errors import ControllerUnavailable, StoreError, VclError
@@ -107,11 +106,7 @@ class NodeReporter:
             architecture=facts.architecture if facts else "",
             virtualization=facts.virtualization if facts else "",
             controllers=self._states(answers),
-            migrates=tuple(
-                name
-                for name, controller in sorted(self._context.controllers.items())
-                if isinstance(controller.lifecycle, Migrator)
-            ),
+            migrates=self._context.migrates,
             networks={
                 name: answer.networks
                 for name, answer in answers.items()

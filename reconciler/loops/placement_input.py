@@ -3,7 +3,7 @@ how the VMs are placed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -39,7 +39,7 @@ def records_of(
 ) -> VmRecords:
     """What a VM with this spec, which may be one that is not in the store (yet), is decided from."""
     homes = _homes(views, record.metadata.name, vm)
-    cannot = cannot_migrate(views, vm, views.claim(record.metadata.name), homes)
+    cannot = cannot_migrate(views, record.metadata.name, vm)
     last = migrations_by_vm(views).get(record.metadata.name)
     name, claim = record.metadata.name, views.claim(record.metadata.name)
     needed = connections(vm)
@@ -66,18 +66,23 @@ def records_of(
     )
 
 
-def cannot_migrate(views: Views, vm: VirtualMachineSpec, claim: Claim | None, homes: tuple[str, ...]) -> str:
-    """Why a VM cannot be migrated live at all, or nothing."""
+def cannot_migrate(
+    views: Views, name: str, vm: VirtualMachineSpec, able: Collection[str] | None = None
+) -> str:
+    """Why a VM cannot be migrated live at all, or nothing. `able`: the controllers of its node that can, when
+    that is not to be read from what the node reports."""
+    claim, homes = views.claim(name), _homes(views, name, vm)
     schema = views.record(keys.SCHEMA, SchemaRecord)
     if schema is None or schema.version < SCHEMA:
         return TOO_OLD
     if homes:
         return f"it has a disk that only node {' and node '.join(homes)} can reach"
     if claim is not None and claim.node:
-        name = claim.controller or vm.controller
+        controller = claim.controller or vm.controller
         status = views.record(keys.node_status(Kind.NODE, claim.node), NodeStatus)
-        if status is None or name not in status.migrates:
-            return f"its controller '{name}' on node {claim.node} cannot migrate"
+        known = able if able is not None else status.migrates if status is not None else ()
+        if controller not in known:
+            return f"its controller '{controller}' on node {claim.node} cannot migrate"
     return tie(vm.domain_xml)
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from reconciler.planning.desired import Wish
+from reconciler.planning.lifecycle import migrates_here
 from reconciler.planning.liveness import Standing
-from reconciler.planning.master import VmRecords, demanded, left_behind, moving
+from reconciler.planning.master import VmRecords, demanded, left_behind, migrating_words, moving
 from reconciler.planning.node_capacity import Amount
 from reconciler.resources.domains import DomainPhase, Observed
 from reconciler.resources.records import Binding, Claim, ClaimPhase
@@ -208,7 +209,7 @@ def _local_word(vm: VmFacts, claim: Claim | None, here: Here) -> str | None:
 def _local(vm: VmFacts, claim: Claim | None, told: VmNodeStatus | None, here: Here) -> Iterator[_Finding]:
     """What is there on this node, against what the records say."""
     domain, mine = here.domains.get(vm.name), claim is not None and claim.node == here.node
-    if vm.name in here.moved:
+    if vm.name in here.moved or (claim is not None and migrates_here(claim, here.node)):
         return
     if domain is None:
         controller = _controller(vm, claim)
@@ -252,7 +253,9 @@ def _owner(
     """What is wanted, against who owns it and what that node says."""
     wish = records.desired.wish
     concerned = claim.node if claim is not None else binding.node if binding is not None else ""
-    if claim is not None and binding is not None and moving(records):
+    if words := migrating_words(records):
+        yield _Finding(state=Agreement.CHANGING, words=words)
+    elif claim is not None and binding is not None and moving(records):
         why = f" ({binding.reason})" if binding.reason else ""
         words = f"{claim.node} still owns it; {binding.node} starts it once it has been let go{why}"
         yield _Finding(state=Agreement.CHANGING, words=words)

@@ -56,9 +56,13 @@ class DummyMigrator(DummyLifecycle):
         await self._hypervisor.gate("hand_over", timeout)
         guest = self._living(order.guest.name)
         job = self._wire.begin(self._host, order.door, guest)
-        async with asyncio.timeout(timeout):
-            while not job.done:  # noqa: ASYNC110 - the wire is not of this daemon
-                await asyncio.sleep(POLL)
+        try:
+            async with asyncio.timeout(timeout):
+                while not job.done:  # noqa: ASYNC110 - the wire is not of this daemon
+                    await asyncio.sleep(POLL)
+        except TimeoutError as error:
+            self._wire.abort(self._host, guest.name)
+            raise ControllerUnavailable(f"'{guest.name}' was not migrated within {timeout:g} s") from error
         if job.failure:
             raise MigrationFailed(f"'{guest.name}' could not be migrated to {order.door}: {job.failure}")
 

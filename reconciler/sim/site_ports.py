@@ -26,6 +26,7 @@ from reconciler.resources.fencing import FenceOrder, Proof, client_host
 from reconciler.resources.images import RbdName
 from reconciler.resources.infrastructure import PoolType, RbdPool, StoragePoolSpec
 from reconciler.sim.controller import DummyController
+from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_migration import DummyMigrator
 from reconciler.sim.fencer import SimCephFencer
 from reconciler.sim.rbd import SimRbd
@@ -188,6 +189,11 @@ class SiteGuests:
         guest = hypervisor.get(name)
         assert guest is not None
         self._site.started(self._host, name, guest.incarnation, (image,))
+
+    @property
+    def hypervisor(self) -> DummyHypervisor:
+        """The one behind it, for tests."""
+        return self._dummy.hypervisor
 
     async def keep_key(self, key: GuestKey, *, timeout: float) -> None:
         """See KeyKeeper: nothing here asks for it."""

@@ -13,13 +13,16 @@ from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.planning.intents import Verb
 from reconciler.resources import keys
 from reconciler.resources.domains import PauseReason
+from reconciler.resources.kinds import Kind
 from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
 from reconciler.resources.records import Claim, load
+from reconciler.resources.status import ConditionStatus, ConditionType, Phase, VmNodeStatus
 from reconciler.sim.cluster import SimCluster
-from reconciler.sim.dummy_guests import Life
+from reconciler.sim.dummy_guests import Faults, Life
 from reconciler.sim.guest_wire import Stage
 from reconciler.sim.invariants import Invariants
 from reconciler.sim.site_ceph import SiteCeph
+from reconciler.sim.site_ports import SiteGuests
 from reconciler.sim.world import World
 from reconciler.testing.manifests import parse
 
@@ -236,6 +239,42 @@ def test_a_host_that_is_cut_off_and_fenced_ends_its_copy_and_is_let_in_again(
     faults.do("heal")
     lab.world.run_until(lambda: not lab.site.bars(name), 120.0, "it is let in again")
     lab.until_counting()
+
+
+@pytest.mark.parametrize("call", ["*", "observe"])
+@pytest.mark.parametrize("who", ["source", "target"])
+def test_a_hypervisor_that_does_not_answer_for_a_while_is_waited_for(lab: Lab, who: str, call: str) -> None:
+    name = lab.source if who == "source" else lab.target
+
+    def answers(faults: Faults) -> None:
+        loops = lab.cluster.loops(name)
+        assert loops is not None
+        lifecycle = loops.ports.controllers["dummy"]
+        assert isinstance(lifecycle, SiteGuests)
+        lab.cluster.hosts[name].faults = lifecycle.hypervisor.faults = faults
+
+    at(lab, "copying", lambda: answers(Faults(unavailable=(call,))))
+    lab.world.run_for(15.0)
+    assert lab.running() in ([], [lab.source])
+    answers(Faults())
+    assert lab.until_ended().phase is MigrationPhase.SUCCEEDED
+    lab.until_counting()
+    assert lab.claim().node == lab.target
+
+
+def test_the_run_goes_on_as_it_was_told_of(lab: Lab) -> None:
+    def told() -> VmNodeStatus:
+        value = lab.stored(keys.node_status(Kind.VIRTUAL_MACHINE, "web"))
+        assert value is not None
+        return load(VmNodeStatus, value)
+
+    before = told()
+    movable = [c for c in before.conditions if c.type is ConditionType.LIVE_MIGRATABLE]
+    assert [c.status for c in movable] == [ConditionStatus.TRUE]
+    lab.migrate()
+    lab.until_ended()
+    lab.world.run_until(lambda: told().phase is Phase.RUNNING, 10.0, "the target tells of it")
+    assert (told().node, told().start_time) == (lab.target, before.start_time)
 
 
 def test_a_migration_that_is_cancelled_leaves_the_guest_where_it_is(lab: Lab) -> None:
