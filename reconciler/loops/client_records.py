@@ -9,6 +9,7 @@ from reconciler.planning.unlocking import Known
 from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError
 from reconciler.resources.membership import Member
+from reconciler.resources.migrations import MigrationSide
 from reconciler.resources.records import Claim, Session
 
 T = TypeVar("T")
@@ -21,6 +22,7 @@ def known_of(views: Views, *, strict: bool = False) -> Known:
         claims=_all(views, keys.CLAIMS, Claim, strict),
         members=_all(views, keys.MEMBERS, Member, strict),
         sessions=_all(views, keys.SESSIONS, Session, strict),
+        sides=_all(views, keys.MIGRATING, MigrationSide, strict),
     )
 
 

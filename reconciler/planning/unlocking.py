@@ -7,11 +7,12 @@ never shut out by a person's word about an image: its VM is stopped, or its node
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from reconciler.resources.fencing import canonical
 from reconciler.resources.images import Holder
 from reconciler.resources.membership import Member
+from reconciler.resources.migrations import MigrationSide
 from reconciler.resources.records import Claim, Session
 
 
@@ -40,6 +41,8 @@ class Known:
     claims: Mapping[str, Claim]
     members: Mapping[str, Member]
     sessions: Mapping[str, Session]
+    sides: Mapping[str, MigrationSide] = field(default_factory=dict)
+    """What hosts have said of live migrations."""
 
 
 def identified(holder: Holder, known: Known) -> DiskHolder:
@@ -58,6 +61,10 @@ def identified(holder: Holder, known: Known) -> DiskHolder:
     for vm, claim in sorted(known.claims.items()):
         if client in map(canonical, claim.clients):
             return replace(found, vm=vm, node=claim.node)
+        moving = claim.migration
+        for side in known.sides.values() if moving is not None else ():
+            if moving is not None and side.id == moving.id and client in map(canonical, side.clients):
+                return replace(found, vm=vm, node=side.node)
     for node, session in sorted(known.sessions.items()):
         if client in map(canonical, session.clients):
             return replace(found, node=node, daemon=True)

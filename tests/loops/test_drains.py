@@ -10,13 +10,16 @@ import pytest
 from reconciler.loops.intents import Intents
 from reconciler.planning.intents import Verb
 from reconciler.planning.merge import merged_object
+from reconciler.planning.migration_turns import under_way
 from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources import keys
 from reconciler.resources.kinds import Kind
+from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
 from reconciler.resources.records import Claim, load
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.controller import DummyController
-from reconciler.sim.dummy_guests import ALL, Faults, GuestFaults
+from reconciler.sim.dummy_guests import ALL, Faults, GuestFaults, Life
+from reconciler.sim.guest_wire import Stage
 from reconciler.sim.world import World
 from reconciler.testing.manifests import parse
 
@@ -170,6 +173,63 @@ def test_an_uncordon_cancels_what_has_not_begun(site: Site) -> None:
     assert stayed
     assert len(before - stayed) <= 4
     site.world.run_until(lambda: site.drain("r3")["phase"] == "Cancelled", 10.0, "that is recorded")
+
+
+def migrations(site: Site) -> list[MigrationRecord]:
+    items = site.world.storage.cluster.list(keys.MIGRATIONS).items
+    return [load(MigrationRecord, item.value) for item in items]
+
+
+def started(site: Site) -> set[tuple[str, str]]:
+    """Each run of a guest, by name and when it began."""
+    found = (guest for node in NODES for guest in site.cluster.guests(node) if guest.life is Life.ALIVE)
+    return {(guest.name, guest.incarnation.partition(">")[0]) for guest in found}
+
+
+def test_guests_are_migrated_within_the_limits_and_none_is_started_anew(site: Site) -> None:
+    names = tuple(f"vm{number}" for number in range(9))
+    site.run(*names)
+    runs, there = started(site), {name for name in names if site.owner(name) == "r3"}
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, len(under_way(migrations(site))))
+
+    site.world.always(look)
+    site.ask("r2", NodeVerb.DRAIN, "r3")
+    waits: set[str] = set()
+    site.world.always(lambda: waits.update(each["reason"] for each in site.drain("r3").get("waiting", [])))
+    site.world.run_until(lambda: site.drain("r3").get("phase") == "Drained", 60.0, "r3 is empty")
+    assert most == 2
+    assert any("it waits for its turn: 2 migrations are leaving node r3" in words for words in waits)
+    assert {record.vm for record in migrations(site)} == there
+    assert started(site) == runs
+
+
+@pytest.mark.parametrize(("strategy", "restarted"), [("LiveMigrateIfPossible", True), ("LiveMigrate", False)])
+def test_a_migration_that_failed_is_made_good(site: Site, strategy: str, restarted: bool) -> None:
+    site.run("web", evictionStrategy=strategy)
+    home, runs = site.owner("web"), started(site)
+    site.cluster.wire.breaks["web"] = Stage.HOLD
+    site.ask("r2", NodeVerb.DRAIN, home)
+    site.world.run_until(lambda: site.drain(home).get("phase") == "Drained", 100.0, "it is empty")
+    site.world.run_until(lambda: bool(started(site)), 20.0, "it runs")
+    assert (started(site) != runs) is restarted
+    ends = [record.phase for record in sorted(migrations(site), key=lambda each: each.requested)]
+    assert ends == [MigrationPhase.FAILED, *([] if restarted else [MigrationPhase.SUCCEEDED])]
+
+
+def test_an_uncordon_takes_back_what_only_waits(site: Site) -> None:
+    names = tuple(f"vm{number}" for number in range(9))
+    site.run(*names)
+    site.ask("r2", NodeVerb.DRAIN, "r3")
+    site.world.run_until(lambda: len(migrations(site)) > 2, 10.0, "some wait")
+    site.ask("r2", NodeVerb.UNCORDON, "r3")
+    site.world.run_until(lambda: all(r.phase in ENDED for r in migrations(site)), 60.0, "all have ended")
+    ends = {record.phase for record in migrations(site)}
+    assert ends == {MigrationPhase.SUCCEEDED, MigrationPhase.CANCELLED}
+    assert "r3" in {site.owner(name) for name in names}
 
 
 def test_what_cannot_leave_says_why_and_leaves_when_it_can(site: Site) -> None:

@@ -202,6 +202,20 @@ def test_whichever_daemon_is_killed_at_whatever_moment_one_copy_runs_in_the_end(
     lab.until_counting()
 
 
+@pytest.mark.parametrize("seconds", [2.0, 20.0])
+@pytest.mark.parametrize("moment", ["migration:Go", "copying", "complete", "migration:Settle"])
+@pytest.mark.parametrize("who", ["source", "target", "master"])
+def test_whichever_daemon_is_frozen_one_copy_runs_in_the_end(
+    lab: Lab, who: str, moment: str, seconds: float
+) -> None:
+    node = lab.world.node({"source": lab.source, "target": lab.target, "master": "r1"}[who])
+    at(lab, moment, lambda: lab.world.schedule.call_later(0.0, node.pause))
+    lab.world.run_for(seconds)
+    node.resume()
+    lab.until_ended()
+    lab.until_counting(120.0)
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.parametrize("who", ["source", "target", "both"])
 def test_whichever_host_dies_at_whatever_moment_one_copy_runs_in_the_end(

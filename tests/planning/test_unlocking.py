@@ -5,6 +5,7 @@ from __future__ import annotations
 from reconciler.planning.unlocking import Known, identified, refusal, whose
 from reconciler.resources.images import Holder
 from reconciler.resources.membership import Member
+from reconciler.resources.migrations import ClaimMigration, MigrationPhase, MigrationSide
 from reconciler.resources.records import Claim, Session
 
 CLIENT = "10.77.0.2:0/5"
@@ -30,6 +31,17 @@ def test_a_client_in_a_claim_is_that_vms_and_stays() -> None:
     words, problem = told(claims={"web": claim(clients=(CLIENT,))})
     assert words == "VM web on node r2"
     assert "may be writing" in problem
+
+
+def test_a_client_of_the_copy_that_a_migration_brings_stays() -> None:
+    mark = ClaimMigration(id="m", source="r1", target="r2")
+    side = MigrationSide(
+        id="m", node="r2", session=1, boot_id="b", phase=MigrationPhase.RUNNING, clients=(CLIENT,)
+    )
+    words, problem = told(claims={"web": claim(node="r1", migration=mark)}, sides={"m/r2": side})
+    assert words == "VM web on node r2"
+    assert "may be writing" in problem
+    assert told(claims={"web": claim(node="r1")}, sides={"m/r2": side})[1] == ""
 
 
 def test_a_client_of_an_earlier_run_may_go() -> None:
