@@ -15,7 +15,7 @@ from functools import partial
 
 from reconciler.loops.agent_state import RecordEvent
 from reconciler.loops.migrating import Migrations, MigrationsContext
-from reconciler.loops.placement_input import read_nodes, read_vm
+from reconciler.loops.placement_input import migrations_by_vm, read_nodes, read_vm
 from reconciler.loops.placement_writes import placed_status
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
@@ -279,9 +279,9 @@ class Master:
         if dirty is None:
             self._records.clear()
             dirty = set(views.names(Kind.VIRTUAL_MACHINE))
-        power, now = views.power_on(), self._context.clock.wall()
+        power, now, migrations = views.power_on(), self._context.clock.wall(), migrations_by_vm(views)
         for name in dirty:
-            records = read_vm(views, name, power_on=power, now=now)
+            records = read_vm(views, name, power_on=power, now=now, migrations=migrations)
             if records is None:
                 self._records.pop(name, None)
             else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from reconciler.loops.placement_input import migrations_by_vm, read_nodes, read_vm
 from reconciler.loops.views import Views
@@ -105,7 +106,8 @@ class MigrationRequests:
     async def _target(self, vm: str, to: str) -> tuple[str, str]:
         views, power, now = self._views, self._views.power_on(), self._clock.wall()
         names = views.names(Kind.VIRTUAL_MACHINE)
-        found = [r for name in names if (r := read_vm(views, name, power_on=power, now=now)) is not None]
+        read = partial(read_vm, views, power_on=power, now=now, migrations=migrations_by_vm(views))
+        found = [records for name in names if (records := read(name)) is not None]
         demands = [each for r in found if (d := demanded(r)) is not None for each in (d, *left_behind(r))]
         nodes = read_nodes(views, self._absent)
         specs = sorted(views.specs(Kind.PLACEMENT_CONSTRAINT).items())

@@ -26,21 +26,36 @@ from reconciler.resources.status import NodeMasterStatus, NodeStatus
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 
-def read_vm(views: Views, name: str, *, power_on: bool, now: str) -> VmRecords | None:
-    """One VM, or None when there is no such one, or something of it cannot be read. `now`: by the wall."""
+def read_vm(
+    views: Views,
+    name: str,
+    *,
+    power_on: bool,
+    now: str,
+    migrations: Mapping[str, MigrationRecord] | None = None,
+) -> VmRecords | None:
+    """One VM, or None when there is no such one, or something of it cannot be read. `now`: by the wall.
+    `migrations`: of all VMs, for who reads many."""
     record, vm, claim = views.spec_record(Kind.VIRTUAL_MACHINE, name), views.vm(name), views.claim(name)
     if record is None or vm is None or (claim is None and views.exists(keys.claim(name))):
         return None
-    return records_of(views, record, vm, power_on=power_on, now=now)
+    return records_of(views, record, vm, power_on=power_on, now=now, migrations=migrations)
 
 
 def records_of(
-    views: Views, record: SpecRecord, vm: VirtualMachineSpec, *, power_on: bool, now: str
+    views: Views,
+    record: SpecRecord,
+    vm: VirtualMachineSpec,
+    *,
+    power_on: bool,
+    now: str,
+    migrations: Mapping[str, MigrationRecord] | None = None,
 ) -> VmRecords:
     """What a VM with this spec, which may be one that is not in the store (yet), is decided from."""
     homes = _homes(views, record.metadata.name, vm)
     cannot = cannot_migrate(views, record.metadata.name, vm)
-    last = migrations_by_vm(views).get(record.metadata.name)
+    known = migrations if migrations is not None else migrations_by_vm(views)
+    last = known.get(record.metadata.name)
     name, claim = record.metadata.name, views.claim(record.metadata.name)
     needed = connections(vm)
     writable = any(not disk.read_only for disk in vm.disks)

@@ -4,6 +4,7 @@ and hypervisors that may break off anywhere. Whatever dies, one copy runs in the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,14 @@ VM = (
     b"spec: {controller: dummy, cpu: {cores: 1}, memory: 64Mi,"
     b" disks: [{name: root, pool: ceph, size: 1Mi}]}\n"
 )
+
+
+MOMENTS = ("migration:Open", "migration:Go", "copying", "held", "complete", "migration:Settle", "settled")
+
+
+def sample(*quick: str, of: tuple[str, ...] = MOMENTS) -> list[Any]:
+    """The moments as parameters; those that are not `quick` belong to the slow tests."""
+    return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in of]
 
 
 class Lab:
@@ -142,7 +151,7 @@ def test_a_guest_moves_with_its_memory_and_its_downtime_is_short(lab: Lab) -> No
     assert set(lab.points) == {"migration:Open", "migration:Go", "migration:Settle"}
 
 
-@pytest.mark.parametrize("stage", list(Stage))
+@pytest.mark.parametrize("stage", sample(Stage.HOLD, Stage.CONFIRM, of=tuple(Stage)))
 def test_wherever_the_hypervisor_breaks_off_the_guest_goes_on(lab: Lab, stage: Stage) -> None:
     lab.cluster.wire.breaks["web"] = stage
     lab.migrate()
@@ -154,9 +163,6 @@ def test_wherever_the_hypervisor_breaks_off_the_guest_goes_on(lab: Lab, stage: S
     lab.migrate()
     assert lab.until_ended().phase is MigrationPhase.SUCCEEDED
     lab.until_counting()
-
-
-MOMENTS = ("migration:Open", "migration:Go", "copying", "held", "complete", "migration:Settle", "settled")
 
 
 def at(lab: Lab, moment: str, do: Callable[[], object]) -> None:
@@ -188,7 +194,7 @@ def at(lab: Lab, moment: str, do: Callable[[], object]) -> None:
     lab.world.run_until(lambda: bool(done), 30.0, f"it has come to {moment}")
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", sample("copying", "complete"))
 @pytest.mark.parametrize("who", ["source", "target", "master"])
 def test_whichever_daemon_is_killed_at_whatever_moment_one_copy_runs_in_the_end(
     lab: Lab, who: str, moment: str
@@ -202,8 +208,8 @@ def test_whichever_daemon_is_killed_at_whatever_moment_one_copy_runs_in_the_end(
     lab.until_counting()
 
 
-@pytest.mark.parametrize("seconds", [2.0, 20.0])
-@pytest.mark.parametrize("moment", ["migration:Go", "copying", "complete", "migration:Settle"])
+@pytest.mark.parametrize("seconds", [pytest.param(2.0, marks=pytest.mark.slow), 20.0])
+@pytest.mark.parametrize("moment", sample("complete", of=MOMENTS[1:6]))
 @pytest.mark.parametrize("who", ["source", "target", "master"])
 def test_whichever_daemon_is_frozen_one_copy_runs_in_the_end(
     lab: Lab, who: str, moment: str, seconds: float
@@ -216,7 +222,7 @@ def test_whichever_daemon_is_frozen_one_copy_runs_in_the_end(
     lab.until_counting(120.0)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", sample("held", "migration:Settle"))
 @pytest.mark.parametrize("who", ["source", "target", "both"])
 def test_whichever_host_dies_at_whatever_moment_one_copy_runs_in_the_end(
     lab: Lab, who: str, moment: str
@@ -235,7 +241,7 @@ def test_whichever_host_dies_at_whatever_moment_one_copy_runs_in_the_end(
     lab.until_counting(120.0)
 
 
-@pytest.mark.parametrize("moment", ["copying", "held", "complete"])
+@pytest.mark.parametrize("moment", sample("complete", of=MOMENTS[2:5]))
 @pytest.mark.parametrize("who", ["source", "target"])
 def test_a_host_that_is_cut_off_and_fenced_ends_its_copy_and_is_let_in_again(
     lab: Lab, who: str, moment: str
@@ -255,7 +261,7 @@ def test_a_host_that_is_cut_off_and_fenced_ends_its_copy_and_is_let_in_again(
     lab.until_counting()
 
 
-@pytest.mark.parametrize("call", ["*", "observe"])
+@pytest.mark.parametrize("call", ["*", pytest.param("observe", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("who", ["source", "target"])
 def test_a_hypervisor_that_does_not_answer_for_a_while_is_waited_for(lab: Lab, who: str, call: str) -> None:
     name = lab.source if who == "source" else lab.target
