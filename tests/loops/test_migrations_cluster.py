@@ -18,6 +18,7 @@ from reconciler.resources.kinds import Kind
 from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
 from reconciler.resources.records import Claim, load
 from reconciler.resources.status import ConditionStatus, ConditionType, Phase, VmNodeStatus
+from reconciler.resources.transactions import Committed, Txn, TxnResult
 from reconciler.sim.cluster import SimCluster
 from reconciler.sim.dummy_guests import Faults, Life
 from reconciler.sim.guest_wire import Stage
@@ -35,6 +36,7 @@ VM = (
 )
 
 
+OF_A_MIGRATION = (keys.MIGRATIONS, keys.MIGRATING, keys.CLAIMS)
 MOMENTS = ("migration:Open", "migration:Go", "copying", "held", "complete", "migration:Settle", "settled")
 
 
@@ -206,6 +208,46 @@ def test_whichever_daemon_is_killed_at_whatever_moment_one_copy_runs_in_the_end(
     node.start()
     lab.until_ended()
     lab.until_counting()
+
+
+WRITES = 18
+"""Transactions of a migration, from its request to the guest that goes on."""
+
+
+def after_writes(lab: Lab, number: int, do: Callable[[], object]) -> list[str]:
+    """Do it after so many of a migration's transactions; what each has written, as they come."""
+    writes: list[str] = []
+
+    def judge(txn: Txn, result: TxnResult) -> None:
+        written = [put.key for put in txn.puts if put.key.startswith(OF_A_MIGRATION)]
+        if isinstance(result, Committed) and written:
+            writes.append(", ".join(written))
+            if len(writes) == number:
+                lab.world.schedule.call_later(0.0, do)
+
+    lab.world.storage.cluster.judges.append(judge)
+    return writes
+
+
+def test_the_writes_of_a_migration_are_as_many_as_the_next_test_cuts_at(lab: Lab) -> None:
+    writes = after_writes(lab, 0, lambda: None)
+    lab.migrate()
+    lab.until_ended()
+    lab.until_counting()
+    assert 8 <= len(writes) <= WRITES, writes
+
+
+@pytest.mark.parametrize("number", sample("6", "14", of=tuple(map(str, range(1, WRITES + 1)))))
+@pytest.mark.parametrize("who", ["source", "target", "master"])
+@pytest.mark.parametrize("end", ["kill", pytest.param("power_off", marks=pytest.mark.slow)])
+def test_cut_after_each_write_one_copy_runs_in_the_end(lab: Lab, end: str, who: str, number: str) -> None:
+    node = lab.world.node({"source": lab.source, "target": lab.target, "master": "r1"}[who])
+    after_writes(lab, int(number), getattr(node, end))
+    lab.migrate()
+    lab.world.run_for(8.0)
+    (node.start if end == "kill" else node.power_on)()
+    lab.until_ended(180.0)
+    lab.until_counting(120.0)
 
 
 @pytest.mark.parametrize("seconds", [pytest.param(2.0, marks=pytest.mark.slow), 20.0])
