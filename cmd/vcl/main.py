@@ -23,6 +23,7 @@ _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 FLAGS = frozenset(
     {
         "--all",
+        "--cancel",
         "--force",
         "--ignore-not-found",
         "--no-headers",

@@ -108,6 +108,10 @@ class Migrations:
                 except StoreError as error:
                     log.warning("migrations: %s; trying again", error)
                     left = True
+                except Exception:
+                    # A bug here must not end the mastership, on which failovers depend: it is logged whole.
+                    log.exception("migrations: unexpected error; trying again")
+                    left = True
                 await self._wait(LOOK if left else None)
         finally:
             unsubscribe()

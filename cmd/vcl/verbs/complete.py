@@ -28,11 +28,13 @@ NAMED = {
     "--node": Kind.NODE,
     "--node-down": Kind.NODE,
     "--drain": Kind.NODE,
+    "--to": Kind.NODE,
     "--vm": Kind.VIRTUAL_MACHINE,
 }
 TYPED = ("get", "describe", "delete", "edit", "wait", "events")
 NODES = ("cordon", "uncordon", "drain")
-BARE = ("start", "stop", "restart", "reset", "pause", "resume", "retry", "console", "vnc", "capacity")
+POWER = ("start", "stop", "restart", "reset", "pause", "resume", "retry")
+BARE = (*POWER, "migrate", "console", "vnc", "capacity")
 
 
 def run(

@@ -334,6 +334,8 @@ def test_describe_asks_for_the_object_and_its_events(vcl: Any, api: Any) -> None
         (["get", "vm", "web", ""], ["db"]),
         (["describe", "vm/w"], ["vm/web"]),
         (["start", "d"], ["db"]),
+        (["migrate", "d"], ["db"]),
+        (["migrate", "db", "--to", ""], ["r1"]),
         (["get", "vms", "-o", "cu"], ["custom-columns="]),
         (["apply", "--dry-run=s"], ["--dry-run=server"]),
         (["apply", "--dry"], ["--dry-run"]),
