@@ -27,7 +27,7 @@ def migrated(client: Client, vm: str, to: str, timeout: str | None) -> int:
     """Ask for it, and follow it unless `timeout` (as written) is None. Returns the exit code."""
     until = deadline(parse_duration(timeout)) if timeout is not None else 0.0
     asked = client.verb(vm, "migrate", {"to": to} if to else {})
-    name, target = str(part(asked, "metadata").get("name")), part(asked, "status").get("target")
+    name, target = str(part(asked, "metadata").get("name")), part(asked, "status").get("targetNode")
     print(f"{VM.singular}/{vm} migrating to {target} ({MIGRATION.singular}/{name})", flush=True)
     return 0 if timeout is None else follow(client, name, until, Line(sys.stderr))
 
@@ -63,7 +63,7 @@ def follow(client: Client, name: str, until: float, line: Line) -> int:
 def _ended(status: Mapping[str, Any]) -> int:
     vm = f"{VM.singular}/{status.get('vm')}"
     if status.get("phase") == "Succeeded":
-        print(f"{vm} migrated to {status.get('target')}")
+        print(f"{vm} migrated to {status.get('targetNode')}")
         return 0
     word = "was cancelled" if status.get("phase") == "Cancelled" else "failed"
     complain(f"the migration of {vm} {word}: {status.get('message')}")

@@ -219,7 +219,12 @@ def build_controllers(config: Config, node: str, cluster_uid: str) -> dict[str, 
         for directory in (state, run):
             directory.mkdir(parents=True, exist_ok=True, mode=0o755)
         context = ControllerContext(
-            node=node, cluster_uid=cluster_uid, state_dir=state, run_dir=run, options=options or {}
+            node=node,
+            cluster_uid=cluster_uid,
+            state_dir=state,
+            run_dir=run,
+            address=config.address,
+            options=options or {},
         )
         made[name] = load(name)(context)
     return made

@@ -264,8 +264,8 @@ def _migration(item: Object, around: Surroundings) -> list[Cell]:
     return [
         item["metadata"]["name"],
         status.get("vm") or UNKNOWN,
-        status.get("source") or UNKNOWN,
-        status.get("target") or UNKNOWN,
+        status.get("sourceNode") or UNKNOWN,
+        status.get("targetNode") or UNKNOWN,
         status.get("phase") or UNKNOWN,
         NONE if share is None else f"{share}%",
         _created(item),

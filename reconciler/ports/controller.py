@@ -178,12 +178,13 @@ class Host(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerContext:
     """What the daemon gives a controller factory. Directories exist. `options`: the configuration's
-    `controllers.NAME` section."""
+    `controllers.NAME` section. `address`: by which the other nodes reach this one; empty without any."""
 
     node: str
     cluster_uid: str
     state_dir: Path
     run_dir: Path
+    address: str = ""
     options: Mapping[str, object] = field(default_factory=dict)
 
 

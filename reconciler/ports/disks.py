@@ -33,7 +33,8 @@ class NetworkImages(Protocol):
         ...
 
     async def guest_key(self, *, timeout: float) -> GuestKey | None:
-        """The key of the guests' own user; None when the storage asks for none. Raises PoolUnavailable."""
+        """The key of the guests' own user; None when the storage asks for none. What a guest that comes from
+        another host needs here besides is there afterwards. Raises PoolUnavailable."""
         ...
 
 

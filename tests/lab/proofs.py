@@ -11,7 +11,7 @@ import itertools
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 cluster = sys.modules["vcl_lab_cluster"]
@@ -34,6 +34,7 @@ spec:
   terminationGracePeriodSeconds: {grace}
   boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: console=ttyS0 quiet vcl.name={name}}}
   disks: [{{name: data, pool: ceph, size: 4Mi}}{more}]
+  evictionStrategy: {eviction}
 """
 NODE = """\
 apiVersion: vcl/v1
@@ -71,13 +72,16 @@ class Proofs(Watched):
         """Make it, and have it on `home`, counting."""
         self.spread({vm: home}, more=more)
 
-    def spread(self, homes: Mapping[str, str], *, more: str = "", grace: int = 0) -> None:
+    def spread(
+        self, homes: Mapping[str, str], *, more: str = "", grace: int = 0, eviction: str = "Stop"
+    ) -> None:
         """Make these VMs, and have each on its node, counting: until a VM is bound, the other nodes take
-        nothing new. `more`: disks after the one that it counts on; `grace`: seconds to shut down in."""
+        nothing new. `more`: disks after the one that it counts on; `grace`: seconds to shut down in;
+        `eviction`: its strategy."""
         for vm, home in homes.items():
             self._close(*self.others(home))
             boot = {"kernel": self._guest.kernel, "initrd": self._guest.initrd}
-            text = MANIFEST.format(name=vm, more=more, grace=grace, **boot)
+            text = MANIFEST.format(name=vm, more=more, grace=grace, eviction=eviction, **boot)
             self.nodes[home].save(f"{vm}.yaml", text)
             self.until(lambda vm=vm, home=home: self._bound(vm, home), f"{vm} is bound to {home}")
         self._close()
@@ -118,10 +122,14 @@ class Proofs(Watched):
 
     def boots(self, vm: str) -> list[Boot]:
         """All of it, on whichever node, as its consoles tell, in order."""
-        told = []
+        told, arrived = list[Boot](), dict[str, int]()
         for node in self.nodes.values():
-            told += _boots(node.name, node.console(vm))
-        return sorted(told, key=lambda boot: (boot.number, boot.id))
+            some, arrived[node.name] = _boots(node.name, node.console(vm))
+            told += some
+        told.sort(key=lambda boot: (boot.number, boot.id))
+        for name, last in sorted(arrived.items(), key=lambda each: each[1]):
+            told = _migrated(told, name, last)
+        return told
 
     def last(self, vm: str) -> Boot:
         return self.boots(vm)[-1]
@@ -180,9 +188,19 @@ class Proofs(Watched):
         return {vm: [pid for node in self.nodes.values() for pid in node.qemus(vm)] for vm in vms}
 
 
-def _boots(node: str, console: str) -> list[Boot]:
+def _migrated(told: list[Boot], node: str, last: int) -> list[Boot]:
+    """With what the newest boot that may have done so has counted there, where it did not begin."""
+    able = [at for at, boot in enumerate(told) if boot.found < last and boot.last < last]
+    if able:
+        told = [*told]
+        told[able[-1]] = replace(told[able[-1]], node=node, last=last)
+    return told
+
+
+def _boots(node: str, console: str) -> tuple[list[Boot], int]:
+    """Those that began on this console, and how far one had counted that came from another host."""
     told: list[Boot] = []
-    found = 0
+    found = arrived = 0
     for match in _LINE.finditer(console):
         counter, number, name, tick = match.groups()
         if counter is not None:
@@ -192,4 +210,6 @@ def _boots(node: str, console: str) -> list[Boot]:
         elif tick is not None and told:
             last = told[-1]
             told[-1] = Boot(number=last.number, id=last.id, node=node, found=last.found, last=int(tick))
-    return told
+        elif tick is not None:
+            arrived = int(tick)
+    return told, arrived

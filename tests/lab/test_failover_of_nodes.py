@@ -84,24 +84,29 @@ def test_the_lock_that_a_crashed_host_left_keeps_nobody_from_starting(proof: Any
 
 def test_a_node_in_maintenance_is_left_in_order_and_its_vms_come_back_when_asked(proof: Any) -> None:
     home, other = proof.workers()
-    vms = ("drained", "shut")
-    proof.spread(dict.fromkeys(vms, home), grace=60)
-    before = {vm: proof.last(vm) for vm in vms}
+    proof.spread({"shut": home}, grace=60)
+    proof.spread({"moved": home}, eviction="LiveMigrate")
+    before = {vm: proof.last(vm) for vm in ("shut", "moved")}
     begun = time.monotonic()
-    done = proof.nodes[other].vcl("node", "maintenance", home, "on", "--timeout", "80s")
-    print(f"{home} is empty after {time.monotonic() - begun:.1f} s")
-    assert f"drained: is shut down, and started on {other}" in done.stdout or "started on r1" in done.stdout
+    with proof.lab.audit.handing_over("moved.data"):
+        done = proof.nodes[other].vcl("node", "maintenance", home, "on", "--timeout", "80s")
+        print(f"{home} is empty after {time.monotonic() - begun:.1f} s")
+    assert f"shut: is shut down, and started on {other}" in done.stdout or "started on r1" in done.stdout
     assert done.stdout.endswith(f"node/{home} drained\n")
-    assert proof.homes("drained") != [home]
-    away = {vm: proof.restarts(vm, before[vm]) for vm in vms}
-    reasons = {event["reason"] for event in proof.nodes[other].ask("events", "vm/drained")["items"]}
+    assert proof.homes("shut") != [home]
+    away = proof.restarts("shut", before["shut"])
+    reasons = {event["reason"] for event in proof.nodes[other].ask("events", "vm/shut")["items"]}
     assert "Stopping" in reasons
     assert "Killing" not in reasons, "it was asked to power off, and did"
-    proof.nodes[other].vcl("node", "maintenance", home, "off", "--return")
-    for vm in vms:
-        proof.restarts(vm, away[vm], on=home)
+    there = proof.count("moved")["moved"]
+    assert (there.number, there.node == home) == (before["moved"].number, False), "it was not shut down"
+    with proof.lab.audit.handing_over("moved.data"):
+        proof.nodes[other].vcl("node", "maintenance", home, "off", "--return")
+        proof.restarts("shut", away, on=home)
+        proof.until(lambda: proof.homes("moved") == [home], "it has come back")
+    assert proof.count("moved")["moved"].number == before["moved"].number
     assert proof.fenced() == []
-    proof.retire(*vms)
+    proof.retire("shut", "moved")
 
 
 def test_the_audit_looked_at_all_of_that(formed: Any) -> None:

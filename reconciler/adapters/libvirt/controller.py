@@ -15,8 +15,8 @@ from reconciler.adapters.libvirt.files import Files
 from reconciler.adapters.libvirt.guest import Boots, LibvirtGuest
 from reconciler.adapters.libvirt.hints import Ends, Hints
 from reconciler.adapters.libvirt.host import LibvirtHost
-from reconciler.adapters.libvirt.lifecycle import Lifecycle
 from reconciler.adapters.libvirt.link import Link
+from reconciler.adapters.libvirt.migrating import MigratingLifecycle
 from reconciler.adapters.libvirt.outstanding import Outstanding
 from reconciler.adapters.libvirt.processes import Processes
 from reconciler.ports.controller import Console, ControllerContext, Guest, Host, ResourceController
@@ -64,7 +64,9 @@ class LibvirtController:
         self._cache = DetailsCache(processes)
         self._link = Link(parsed, watch=self._watch, changed=self._connection_changed)
         self._host = LibvirtHost(self._link, parsed, context.state_dir / "libvirt")
-        self.lifecycle: ResourceController = Lifecycle(
+        self.lifecycle: ResourceController = MigratingLifecycle(
+            node=context.node,
+            migration=parsed.migration.reached_at(context.address),
             link=self._link,
             options=parsed,
             files=files,

@@ -28,6 +28,10 @@ STARTING_KEY = "vclstarting"
 ISOLATED_NAMESPACE = "urn:vcl:isolated:1"
 """In the metadata of a domain that this node paused because it had lost contact, until it is resumed."""
 ISOLATED_KEY = "vclisolated"
+ARRIVED_NAMESPACE = "urn:vcl:arrived:1"
+"""In the metadata of a domain that came by live migration, until it is resumed: libvirt reports it, too, as
+one that a user paused."""
+ARRIVED_KEY = "vclarrived"
 
 _PHASES = {
     libvirt.VIR_DOMAIN_NOSTATE: DomainPhase.PAUSED,
@@ -57,6 +61,7 @@ class Details:
     facts: DomainFacts
     starting: bool
     isolated: bool
+    arrived: bool
     processes: tuple[Process, ...]
 
 
@@ -93,6 +98,12 @@ class DetailsCache:
         with self._lock:
             known = self._known.get(uuid)
         return known is not None and known.starting
+
+    def has_arrived(self, uuid: str) -> bool:
+        """Whether the domain, as it was last read, has the mark of one that came from another host."""
+        with self._lock:
+            known = self._known.get(uuid)
+        return known is not None and known.arrived
 
     def is_isolated(self, uuid: str) -> bool:
         """Whether the domain, as it was last read, has the mark of one that this node paused."""
@@ -143,15 +154,24 @@ def _read(domain: libvirt.virDomain, domain_id: int, processes: tuple[Process, .
         facts=facts,
         starting=STARTING_NAMESPACE in text,
         isolated=ISOLATED_NAMESPACE in text,
+        arrived=ARRIVED_NAMESPACE in text,
         processes=processes,
     )
 
 
 def marked_starting(document: str) -> str:
     """The definition with the mark of a domain that was never resumed. Raises DomainXmlInvalid."""
+    return _marked(document, STARTING_KEY, STARTING_NAMESPACE)
+
+
+def marked_arriving(document: str) -> str:
+    """The definition with the mark of a domain that comes from another host. Raises DomainXmlInvalid."""
+    return _marked(document, ARRIVED_KEY, ARRIVED_NAMESPACE)
+
+
+def _marked(document: str, key: str, namespace: str) -> str:
     root = parse(document).root
-    mark = {f"xmlns:{STARTING_KEY}": STARTING_NAMESPACE}
-    ET.SubElement(ensure(root, "metadata"), f"{STARTING_KEY}:mark", mark)
+    ET.SubElement(ensure(root, "metadata"), f"{key}:mark", {f"xmlns:{key}": namespace})
     return serialize(root)
 
 
@@ -196,6 +216,8 @@ def _pause_reason(phase: DomainPhase, details: Details, flags: Flags) -> PauseRe
     reason = _PAUSES.get(flags.reason, PauseReason.OTHER)
     if reason is not PauseReason.USER:
         return reason
+    if details.arrived:
+        return PauseReason.MIGRATION
     if details.starting:
         return PauseReason.STARTING
     return PauseReason.ISOLATED if details.isolated else reason

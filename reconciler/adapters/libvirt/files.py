@@ -46,10 +46,8 @@ class Files:
     def prepare(self, definition: Definition) -> None:
         """All that must be there before the domain starts. Raises StartFailed."""
         paths = self.paths(definition.name)
-        wanted = {Path(paths.console_log).parent, *_parents(definition.document, self.root)}
         try:
-            for directory in (self.root, *sorted(wanted)):
-                directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            self.make_directories(definition.document)
             self.trim_log(definition.name)
             if definition.seed:
                 _make_seed(Path(paths.seed_image), definition.seed, definition.name)
@@ -59,6 +57,11 @@ class Files:
                 reason="NoSpace" if error.errno in (28, 122) else "StateDirectory",
                 cure=f"look at the space and the rights of {self.root}",
             ) from error
+
+    def make_directories(self, document: str) -> None:
+        """Those that the definition refers to, and that of the console logs. Raises OSError."""
+        for directory in (self.root, *sorted({self.root / "console", *_parents(document, self.root)})):
+            directory.mkdir(mode=0o711, parents=True, exist_ok=True)
 
     def trim_log(self, name: str) -> None:
         """Keep the log's newest part once it has grown too large. QEMU appends, so it goes on at the end."""

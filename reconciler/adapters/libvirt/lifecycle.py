@@ -13,6 +13,8 @@ import libvirt
 
 from reconciler.adapters.libvirt import adopting, endings, failures
 from reconciler.adapters.libvirt.details import (
+    ARRIVED_KEY,
+    ARRIVED_NAMESPACE,
     ISOLATED_KEY,
     ISOLATED_NAMESPACE,
     STARTING_KEY,
@@ -198,6 +200,8 @@ class Lifecycle:
                 self.ends.started(domain.UUIDString())
             if seen.phase is DomainPhase.RUNNING and self.cache.is_marked(domain.UUIDString()):
                 self._unmark(domain, ticket)  # whoever resumed it did not come so far
+            if seen.phase is DomainPhase.RUNNING and self.cache.has_arrived(domain.UUIDString()):
+                self._unmark_arrived(domain, ticket)
             uuid = domain.UUIDString()
             running = seen.phase is DomainPhase.RUNNING and uuid not in self.isolating
             if running and self.cache.is_isolated(uuid):
@@ -297,6 +301,7 @@ class Lifecycle:
                 # In this order: without its mark, a guest that was never resumed looks like one that somebody
                 # paused, and nobody would ever start it.
                 self._unmark(domain, ticket)
+                self._unmark_arrived(domain, ticket)
                 self._unmark_isolated(domain, ticket)
         except libvirt.libvirtError as error:
             if not failures.is_answer(error):
@@ -323,6 +328,10 @@ class Lifecycle:
             domain.suspend()
         finally:
             self.isolating.discard(uuid)
+
+    def _unmark_arrived(self, domain: libvirt.virDomain, ticket: Ticket) -> None:
+        _clear_mark(domain, ticket, ARRIVED_KEY, ARRIVED_NAMESPACE)
+        self.cache.forget(domain.UUIDString())
 
     def _unmark_isolated(self, domain: libvirt.virDomain, ticket: Ticket) -> None:
         _clear_mark(domain, ticket, ISOLATED_KEY, ISOLATED_NAMESPACE)

@@ -185,6 +185,7 @@ class RbdBackend:
         user = self._spec.qemu_user
 
         def find() -> GuestKey:
+            self._conf()
             with self._answers():
                 value = guests.find_key(self._cluster, user, self._spec.qemu_keyring)
                 usage = f"vcl client.{user} {self._cluster.fsid()} {self._cluster_uid}"
@@ -201,14 +202,18 @@ class RbdBackend:
 
     def _access(self) -> RbdAccess:
         """How guests reach the pool. Blocks."""
-        conf = self._spec.qemu_conf
-        if conf is None:
-            made = self._state / f"{self._cluster.fsid()}-{self._spec.qemu_user}.conf"
-            guests.write_conf(self._spec.conf, made, self._spec.qemu_user)
-            conf = str(made)
+        conf = self._conf()
         with self._answers():
             monitors = self._cluster.monitors()
         return RbdAccess(monitors=monitors, user=self._spec.qemu_user, secret=self._secret(), config=conf)
+
+    def _conf(self) -> str:
+        """The guests' configuration of Ceph, made unless the pool names one. Blocks."""
+        if self._spec.qemu_conf is not None:
+            return self._spec.qemu_conf
+        made = self._state / f"{self._cluster.fsid()}-{self._spec.qemu_user}.conf"
+        guests.write_conf(self._spec.conf, made, self._spec.qemu_user)
+        return str(made)
 
     def _require_ours(self, name: RbdName) -> None:
         if (name.pool, name.namespace) != (self._spec.pool, self._spec.namespace):

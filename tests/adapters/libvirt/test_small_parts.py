@@ -9,14 +9,20 @@ from pathlib import Path
 import libvirt
 import pytest
 
-from reconciler.adapters.libvirt import endings, failures, options
+from reconciler.adapters.libvirt import doors, endings, failures, options
 from reconciler.adapters.libvirt.details import marked_starting
 from reconciler.adapters.libvirt.files import LOG_LIMIT, Files
 from reconciler.adapters.libvirt.guest import usable
 from reconciler.adapters.libvirt.hints import Ends, Hints
 from reconciler.adapters.libvirt.options import Options, Virtualization
 from reconciler.resources.domains import ControllerEvent, Definition, ExitReason
-from reconciler.resources.errors import ControllerUnavailable, InvalidInput, NotFound, StartFailed
+from reconciler.resources.errors import (
+    ControllerUnavailable,
+    InvalidInput,
+    MigrationRefused,
+    NotFound,
+    StartFailed,
+)
 
 
 def error(code: int, domain: int, message: str) -> libvirt.libvirtError:
@@ -26,6 +32,43 @@ def error(code: int, domain: int, message: str) -> libvirt.libvirtError:
 
 
 # options
+
+
+def test_a_host_is_reached_for_migrations_by_its_address_unless_told_otherwise() -> None:
+    plain = options.parse({}).migration
+    assert plain.reached_at("") == plain
+    reached = plain.reached_at("10.0.0.1")
+    assert (reached.connect, reached.data) == ("qemu+tcp://10.0.0.1/system", "tcp://10.0.0.1")
+    wide = options.parse({"migration": {"tls": True, "data": "tcp://10.9.0.1"}}).migration.reached_at(
+        "fd00::1"
+    )
+    assert (wide.connect, wide.data) == ("qemu+tls://[fd00::1]/system", "tcp://10.9.0.1")
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ("tcp", "migration: must be a mapping"),
+        ({"port": 1}, "migration.port: unknown option"),
+        ({"connect": "10.0.0.1"}, "migration.connect: must be a URI"),
+        ({"data": "qemu+tcp://10.0.0.1"}, "migration.data: must be a URI"),
+        ({"tls": "yes"}, "migration.tls: must be true or false"),
+    ],
+)
+def test_wrong_options_of_migrations_are_named(section: object, problem: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        options.parse({"migration": section})
+    assert problem in str(caught.value.problems)
+
+
+def test_the_texts_of_a_migration_come_back_as_they_were_and_others_are_refused() -> None:
+    door = doors.Door(connect="qemu+tcp://a/system", data="tcp://a", tls=False, node="r2", root="/x")
+    assert doors.door(doors.text(door)) == door
+    offer = doors.Offer(document="<domain/>", host_cpu="<cpu/>")
+    assert doors.offer(doors.text(offer)) == offer
+    for wrong in ("", "[]", '{"connect": "x"}'):
+        with pytest.raises(MigrationRefused):
+            doors.door(wrong)
 
 
 def test_options_have_defaults_and_every_wrong_one_is_named() -> None:

@@ -17,7 +17,14 @@ def migration(phase: str, message: str = "", **more: Any) -> dict[str, Any]:
         "kind": "Migration",
         "metadata": {"name": "web-1", "uid": "web-1"},
         "spec": {"vm": "web", "to": "r2"},
-        "status": {"phase": phase, "vm": "web", "source": "r1", "target": "r2", "message": message, **more},
+        "status": {
+            "phase": phase,
+            "vm": "web",
+            "sourceNode": "r1",
+            "targetNode": "r2",
+            "message": message,
+            **more,
+        },
     }
 
 
