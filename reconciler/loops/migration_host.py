@@ -268,7 +268,10 @@ class MigrationHost:
             ready = await self._door(here, kept) and record.phase is MigrationPhase.OPEN and not record.abort
         elif record.phase is MigrationPhase.OPEN:
             await self._offer(here, kept)
-        look, clients = await self._look(here)
+        look, clients = Look.UNKNOWN, here.claim.clients
+        if node == record.target or record.phase is not MigrationPhase.RUNNING:
+            look, clients = await self._look(here)
+        # else it is asked for nothing but whether the call is over: the guest stands still when it is.
         now = MigrationSide(
             id=record.id,
             node=node,
