@@ -264,10 +264,16 @@ class MigrationHost:
     async def _say(self, here: _Here, busy: bool, progress: Progress | None) -> None:
         record, node, kept = here.record, self._context.node, self._memory(here.record.id)
         ready = False
-        if node == record.target:
-            ready = await self._door(here, kept) and record.phase is MigrationPhase.OPEN and not record.abort
-        elif record.phase is MigrationPhase.OPEN:
-            await self._offer(here, kept)
+        try:
+            if node == record.target:
+                opened = await self._door(here, kept)
+                ready = opened and record.phase is MigrationPhase.OPEN and not record.abort
+            elif record.phase is MigrationPhase.OPEN:
+                await self._offer(here, kept)
+        except (ControllerUnavailable, DiskError, NotFound) as error:
+            if record.phase is MigrationPhase.RESOLVING:
+                raise  # as long as somebody may still be let in, absence says nothing
+            log.info("migration %s: %s; trying again", record.id, error)
         look, clients = Look.UNKNOWN, here.claim.clients
         if node == record.target or record.phase is not MigrationPhase.RUNNING:
             look, clients = await self._look(here)

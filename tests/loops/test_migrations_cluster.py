@@ -339,6 +339,18 @@ def test_the_run_goes_on_as_it_was_told_of(lab: Lab) -> None:
     assert (told().node, told().start_time) == (lab.target, before.start_time)
 
 
+def test_a_guest_that_ends_before_it_leaves_is_started_again_at_once(lab: Lab) -> None:
+    loops = lab.cluster.loops(lab.source)
+    assert loops is not None
+    guests = loops.ports.controllers["dummy"]
+    assert isinstance(guests, SiteGuests)
+    lab.on_reaching = lambda point: guests.hypervisor.end("web") if point == "migration:Open" else None
+    lab.migrate()
+    ended = lab.until_ended(20.0)
+    assert ended.phase is MigrationPhase.FAILED
+    lab.until_counting()
+
+
 def test_a_migration_that_is_cancelled_leaves_the_guest_where_it_is(lab: Lab) -> None:
     at(lab, "copying", lambda: None)
     lab.cancel()
