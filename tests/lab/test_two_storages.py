@@ -53,8 +53,7 @@ def test_storage_alone_is_no_proof_for_a_vm_that_also_has_a_file(proof: Any, fil
     while time.monotonic() < ends:
         assert proof.homes("both") == []
         time.sleep(0.5)
-    (failover,) = proof.nodes["r1"].api("/apis/vcl/v1/failovers")["items"][-1:]
-    incident = failover["metadata"]["name"]
+    incident = proof.nodes["r1"].api("/apis/vcl/v1/nodes/r3")["status"]["fencing"]["incident"]
     proof.nodes["r1"].vcl("node", "confirm-down", "r3", "--yes", "--incident", incident)
     proof.restarts("both", before["both"])
     for vm in ("image", "both"):
