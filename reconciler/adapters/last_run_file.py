@@ -7,12 +7,12 @@ also when the power fails a moment later.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
+from reconciler.adapters.durable import save_text
 from reconciler.planning.homecoming import LastRun
 from reconciler.resources.codec import decode, encode
-from reconciler.resources.errors import InvalidInput, VclError
+from reconciler.resources.errors import InvalidInput
 
 
 class LastRunFile:
@@ -30,19 +30,4 @@ class LastRunFile:
 
     def save(self, run: LastRun) -> None:
         """Remember. Raises VclError when the disk refuses."""
-        fresh = self._path.with_suffix(".new")
-        try:
-            with fresh.open("w", encoding="utf-8") as file:
-                json.dump(encode(run), file)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(self._path)
-            directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
-        except OSError as error:
-            raise VclError(
-                f"cannot write {self._path}: {error.strerror}", cure="make room on its disk"
-            ) from error
+        save_text(self._path, json.dumps(encode(run)))
