@@ -70,7 +70,12 @@ VERBS: tuple[Verb, ...] = (
         group=CARE,
         help="Take a node out for maintenance, or say of it what only a person can know.",
     ),
-    Verb(name="cluster", module="cluster", group=CARE, help="Show how the cluster is doing."),
+    Verb(
+        name="cluster",
+        module="cluster",
+        group=CARE,
+        help="Show how the cluster is doing; shut it down, start it.",
+    ),
     Verb(name="doctor", module="doctor", group=CARE, help="Check this machine, and say how to cure it."),
     Verb(name="completion", module="completion", group=CARE, help="Print a shell completion script."),
     Verb(name="version", module="version", group=CARE, help="Print the versions of vcl and vcld."),

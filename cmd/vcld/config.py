@@ -96,6 +96,14 @@ class CapacityConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PowerConfig:
+    """`off_command` switches the host off, at the end of a shutdown that asks for it. It only has to begin
+    that."""
+
+    off_command: tuple[str, ...] = ("/sbin/shutdown", "-h", "now")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Paths are absolute. Without `mesh` the cluster is this one node.
 
@@ -117,6 +125,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     mesh: MeshConfig | None = None
     watchdog: WatchdogConfig | None = None
+    power: PowerConfig = field(default_factory=PowerConfig)
     timers: Mapping[str, float] = field(default_factory=dict)
     controllers: Mapping[str, Any] = field(default_factory=lambda: {"libvirt": {}})
     pools: Mapping[str, StoragePoolSpec] = field(default_factory=dict)
@@ -146,6 +155,11 @@ class Config:
     @property
     def socket_path(self) -> Path:
         return Path(self.socket.path) if self.socket.path else self.run_path / "vcld.sock"
+
+    @property
+    def orders_path(self) -> Path:
+        """Where this node keeps orders to shut down."""
+        return self.state_path / "power.json"
 
     @property
     def images_path(self) -> Path:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
+from reconciler.adapters import host
 from reconciler.adapters.fencing.watchdog import WatchdogFacts
 from reconciler.adapters.health import HealthProbe
 from reconciler.adapters.http_api import ApiServices, build_app, serve, waiting_app
@@ -17,13 +18,13 @@ from reconciler.adapters.instance_lock import InstanceLock
 from reconciler.adapters.log_file import LogFile
 from reconciler.adapters.log_handler import ClusterLogHandler
 from reconciler.adapters.manifest_directory import LocalManifestDirectory
+from reconciler.adapters.power_orders_file import PowerOrdersFile
 from reconciler.adapters.seen_file import SeenFile
 from reconciler.loops.apply import Manifests
 from reconciler.loops.assembly import Node, absence, assemble
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.cluster_status import fencing_of, samples_of, view_of
-from reconciler.loops.confirmations import Confirmations
 from reconciler.loops.event_log import EventLog
 from reconciler.loops.intents import Intents
 from reconciler.loops.liveness import Liveness
@@ -32,11 +33,11 @@ from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.objects import Objects
 from reconciler.loops.placement_status import placement_of
 from reconciler.loops.plans import Plans
+from reconciler.loops.power_orders import OrderKeeper
+from reconciler.loops.power_requests import PowerDesk
 from reconciler.loops.session import Begun, begin, doubts, patiently, seen_of
-from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
-from reconciler.planning.confirming import Witness
 from reconciler.planning.liveness import Standing
 from reconciler.planning.store_memory import Seen, most
 from reconciler.ports.controller import Controller
@@ -46,12 +47,14 @@ from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
 from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import NodeHealth
-from reconciler.resources.records import Claim, SchemaRecord, Session
+from reconciler.resources.records import SchemaRecord, Session
+from vcld.beside import confirmations, status_tree
 from vcld.config import Config, StoreType
 from vcld.fencing import Fencers, facts_of, keeper_of
 from vcld.homecoming import Homecoming, ShutOut
 from vcld.lobby import waiting_for_the_fence
 from vcld.parts import CLOCK, IDS, Outside, Way, entry, node_ports, open_store, version_info
+from vcld.power_alone import PowerAlone, obeying
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +100,7 @@ class Daemon:
         self._seen: Seen | None = None
         self._saved: Seen | None = None
         self._seen_file = SeenFile(config.state_path / "seen.json")
+        self._orders: OrderKeeper | None = None
 
     def stop(self) -> None:
         """End cleanly: the API first, then the loops; guests go on."""
@@ -108,6 +112,8 @@ class Daemon:
         lock = InstanceLock(self._config.state_path / "vcld.lock")
         lock.acquire()
         try:
+            # Before anything else: a file that cannot be read is never taken for "VMs may run".
+            self._orders = OrderKeeper(PowerOrdersFile(self._config.orders_path), CLOCK, host.boot_id())
             while not self._stop.is_set() and await self._live(ready):
                 log.info("beginning anew, with another session")
         finally:
@@ -154,8 +160,10 @@ class Daemon:
         try:
             done, _ = await asyncio.wait(waits, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
             if not done:
+                desk = PowerAlone(self._config, self._keeper, self._homecoming.last())
                 async with (
-                    self._waiting_room(lambda: why),
+                    self._waiting_room(lambda: why, desk),
+                    obeying(desk),
                     waiting_for_the_fence(self._config, self._homecoming),
                 ):
                     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -164,6 +172,11 @@ class Daemon:
             for task in waits:
                 task.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
+
+    @property
+    def _keeper(self) -> OrderKeeper:
+        assert self._orders is not None
+        return self._orders
 
     async def _begin(self, outside: Outside) -> _Entered:
         """Raises StoreError."""
@@ -177,11 +190,11 @@ class Daemon:
         return _Entered(outside=outside, begun=begun, cache=cache, before=before, frozen=frozen)
 
     @contextlib.asynccontextmanager
-    async def _waiting_room(self, why: Callable[[], str]) -> AsyncIterator[None]:
+    async def _waiting_room(self, why: Callable[[], str], desk: PowerDesk) -> AsyncIterator[None]:
         """Tell whoever asks what this daemon waits for."""
         socket = self._config.socket
         runner = await serve(
-            waiting_app(why), self._config.socket_path, group=socket.group, mode=int(socket.mode, 8)
+            waiting_app(why, desk), self._config.socket_path, group=socket.group, mode=int(socket.mode, 8)
         )
         try:
             yield
@@ -216,6 +229,7 @@ class Daemon:
             begin_anew=self._anew.set,
             shut_out=lambda: shut_out.known,
             armed=lambda: self._watchdog.armed() if self._watchdog is not None else None,
+            keeper=self._keeper,
         )
         ports = node_ports(self._config, begun, outside, fencers, directory, way)
         node = self._node = assemble(ports, begun, cache, writer, lambda: self._frozen)
@@ -227,7 +241,7 @@ class Daemon:
                 "health": probe.run,
                 "log": logs.run,
                 "liveness": liveness.run,
-                "status": _status_tree(node, liveness).run,
+                "status": status_tree(node, liveness).run,
             }
             if fencers.clusters is not None and self._config.mesh is not None:
                 loops["fencers"] = fencers.clusters.run
@@ -378,12 +392,13 @@ class Daemon:
             read_only=node.frozen,
             metrics=lambda: self._samples(node),
             members=Members(node.views, node.writer, standing),
-            confirmations=_confirmations(node),
+            confirmations=confirmations(node),
             logs=logs,
             disks=node.locks,
             adoptions=node.adoptions,
             plans=Plans(node.views, CLOCK, node.manifests.reader, manifests, absent),
             migrations=MigrationRequests(node.views, node.writer, CLOCK, IDS, absent),
+            power=node.power.requests,
         )
 
     @staticmethod
@@ -421,6 +436,7 @@ class Daemon:
             "cluster": {"name": node.begun.cluster.name, **encode(liveness.view())},
             "timers": encode(node.ports.timers),
             "fencing": fencing_of(node),
+            "power": node.power.requests.view(),
             "store": self._store_status(node),
             "agent": {"queued": node.agent.queued},
             "manifests": {
@@ -459,16 +475,6 @@ class Daemon:
         await asyncio.to_thread(node.pools.close)
 
 
-def _confirmations(node: Node) -> Confirmations:
-    """By which a person's word reaches the store, with what this node sees as the check of it."""
-
-    def witness() -> Witness:
-        seen = node.membership
-        return Witness(me=node.name, sights=seen.sights(), ran_for=seen.ran_for())
-
-    return Confirmations(node.views, node.writer, CLOCK, node.ports.timers, witness, node.events.record)
-
-
 async def _first(*events: asyncio.Event) -> None:
     """Until one of them is set."""
     waits = [asyncio.create_task(event.wait()) for event in events]
@@ -478,16 +484,3 @@ async def _first(*events: asyncio.Event) -> None:
         for task in waits:
             task.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
-
-
-def _status_tree(node: Node, liveness: Liveness) -> StatusTreeLoop:
-    """The tree with what this node sees of the others, in place of the one that knows the store only."""
-    tree = StatusTreeLoop(node.cache, node.ports.status, CLOCK, merge=liveness.merged)
-
-    def changed(names: frozenset[str]) -> None:
-        claims = {item.key: node.views.record(item.key, Claim) for item in node.cache.prefix(keys.CLAIMS)}
-        theirs = {key for key, claim in claims.items() if claim is not None and claim.node in names}
-        tree.mark(frozenset(keys.member(name) for name in names) | theirs)
-
-    liveness.subscribe(changed)
-    return tree

@@ -13,11 +13,13 @@ from typing import Annotated
 import typer
 
 from reconciler.adapters.log_handler import ClusterLogHandler
+from reconciler.loops.power_requests import ShutdownRequest
 from reconciler.resources.errors import VclError
 from vcld.config import Config
 from vcld.config_file import DEFAULT_PATH, read_config
 from vcld.daemon import Daemon
 from vcld.logs import set_up
+from vcld.power_alone import shut_down_here
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +39,18 @@ def vcld(
             "--accept-store", help="Trust the store although it is older than, or another than, the one known"
         ),
     ] = False,
+    shut_down: Annotated[
+        float | None,
+        typer.Option(
+            "--shut-down",
+            metavar="SECONDS",
+            help="Run no daemon: order a shutdown of the cluster, and end this host's VMs within so long",
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Of --shut-down, for the others and the log")] = "",
+    power_off: Annotated[
+        bool, typer.Option("--power-off", help="With --shut-down: then switch the host off")
+    ] = False,
 ) -> None:
     """Run vcl's node daemon in the foreground.
 
@@ -51,6 +65,9 @@ def vcld(
             typer.echo("the configuration is valid")
             return
         said = set_up(settings.log)
+        if shut_down is not None:
+            request = ShutdownRequest(deadline=shut_down, reason=reason, power_off=power_off)
+            raise typer.Exit(asyncio.run(shut_down_here(settings, request)))
         asyncio.run(_run(settings, accept_store, said))
     except VclError as error:
         print(f"error: {error}", file=sys.stderr)

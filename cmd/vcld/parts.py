@@ -18,13 +18,15 @@ from reconciler.adapters import host
 from reconciler.adapters.clock import SystemClock, SystemIds
 from reconciler.adapters.controllers import load
 from reconciler.adapters.directory_disks import DirectoryBackend
+from reconciler.adapters.host_switch import CommandSwitch
 from reconciler.adapters.manifest_base import BaseFile
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.adapters.sqlite_store import SqliteStore
 from reconciler.adapters.status_tree import StatusTree
 from reconciler.adapters.store_leases import StoreLeases
-from reconciler.loops.assembly import NodePorts
+from reconciler.loops.node_ports import NodePorts
 from reconciler.loops.node_status import NodeFacts
+from reconciler.loops.power_orders import OrderKeeper
 from reconciler.loops.session import Begun, Entry, HostIdentity
 from reconciler.planning.schema import KNOWN_SCHEMAS
 from reconciler.planning.timers import load_timers
@@ -33,6 +35,7 @@ from reconciler.ports.disks import DiskBackend
 from reconciler.ports.leases import Leases
 from reconciler.ports.manifests import ManifestDirectory
 from reconciler.ports.osds import Osds
+from reconciler.ports.power import CephFlags
 from reconciler.ports.store import Store
 from reconciler.ports.transport import Transport
 from reconciler.resources.errors import InvalidInput
@@ -62,6 +65,7 @@ class Outside:
     store: Store
     leases: Leases | None
     osds: Osds | None = None
+    flags: CephFlags | None = None
     addresses: Callable[[], tuple[str, ...]] = tuple
 
     async def close(self) -> None:
@@ -81,6 +85,7 @@ class Way:
     begin_anew: Callable[[], None]
     shut_out: Callable[[], bool]
     armed: Callable[[], ArmedWatchdog | None]
+    keeper: OrderKeeper
 
 
 def host_identity(config: Config, clients: Iterable[str] = ()) -> HostIdentity:
@@ -146,6 +151,9 @@ def node_ports(
         status=StatusTree(config.status_path),
         facts=node_facts(config),
         health=way.health,
+        keeper=way.keeper,
+        switch=CommandSwitch(config.power.off_command),
+        flags=outside.flags,
         begin_anew=way.begin_anew,
         shut_out=way.shut_out,
         armed=way.armed,
@@ -196,6 +204,7 @@ async def open_store(config: Config) -> Outside:
         store=state,
         leases=state.leases(),
         osds=osds,
+        flags=osds,
         addresses=lambda: (state.address, *(osds.addresses if osds is not None else ())),
     )
 

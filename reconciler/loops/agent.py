@@ -382,6 +382,7 @@ class Agent:
             lost=lost,
             frozen=context.frozen(),
             held=context.held(),
+            shut_down=context.shut_down(name),
             reported_by=self._reported_by(name),
             given_up=state.failures.given_up,
             hung=state.watch.hung,

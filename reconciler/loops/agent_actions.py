@@ -433,8 +433,9 @@ class Actions:
         assert isinstance(gone, Gone)
         ran = claim.phase is ClaimPhase.RUNNING
         exit = str(gone.exit) if ran else claim.exit
-        # A run that goes on elsewhere is not over: as it ends here it says nothing about the next one.
-        over = ran and not leaves(job.view)
+        # A run that goes on elsewhere, or when the cluster starts again, is not over: as it ends here it says
+        # nothing about the next one.
+        over = ran and not leaves(job.view) and self._context.views.power_on()
         # A local process is proven gone with its domain; a network client may linger (SAFETY rule 8).
         lingering = {c for c in (*claim.former_clients, *claim.clients) if is_network_client(c)}
         emptied = Claim(

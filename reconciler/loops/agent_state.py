@@ -40,7 +40,8 @@ class Deadlines:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContext:
     """Who this node is, for one run of the daemon. `frozen()`: why nothing may be changed, or empty;
-    `held()`: the same while the node has lost contact."""
+    `held()`: the same while the node has lost contact; `shut_down(vm)`: what its status says while the
+    cluster is shut down, and its guest another's to end (power_down.py)."""
 
     node: str
     cluster_uid: str
@@ -56,6 +57,7 @@ class NodeContext:
     frozen: Callable[[], str]
     deadlines: Deadlines = field(default_factory=Deadlines)
     held: Callable[[], str] = str
+    shut_down: Callable[[str], str] = lambda vm: ""
 
     @property
     def migrates(self) -> tuple[str, ...]:

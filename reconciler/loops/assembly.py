@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, replace
 from functools import partial
 
 from reconciler.loops.adoption import Adoptions
 from reconciler.loops.agent import Agent
-from reconciler.loops.agent_state import Deadlines, NodeContext
+from reconciler.loops.agent_state import NodeContext
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.disk_locks import DiskLocks
 from reconciler.loops.elector import Elector, ElectorContext
@@ -24,35 +24,26 @@ from reconciler.loops.isolation import Hold, Isolation, IsolationContext
 from reconciler.loops.manifest_sync import ManifestSync, SyncPorts
 from reconciler.loops.master import Master, MasterContext
 from reconciler.loops.membership import Membership, MembershipContext
-from reconciler.loops.node_status import NodeFacts, NodeReporter
+from reconciler.loops.node_ports import NodePorts
+from reconciler.loops.node_status import NodeReporter
 from reconciler.loops.osds import OsdContext, OsdWatch
 from reconciler.loops.own_clients import OwnClients
-from reconciler.loops.pools import BackendFactory, Pools
+from reconciler.loops.pools import Pools
+from reconciler.loops.power import NodePower, NodePowerContext
 from reconciler.loops.rejoin import Rejoin, RejoinContext
 from reconciler.loops.schema import SchemaRule
-from reconciler.loops.session import Begun, Entry
+from reconciler.loops.session import Begun
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Life
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer
 from reconciler.planning.liveness import Standing, judge
-from reconciler.planning.manifest_parsed import ParseFile
-from reconciler.planning.timers import Timers
-from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
-from reconciler.ports.fencer import Fencer
-from reconciler.ports.leases import Leases
-from reconciler.ports.manifests import BaseStore, ManifestDirectory, StatusSink
-from reconciler.ports.osds import Osds
-from reconciler.ports.store import Store
-from reconciler.ports.transport import Transport
 from reconciler.resources import keys
 from reconciler.resources.crosscheck import KnownObjects
 from reconciler.resources.errors import StoreError
-from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.kinds import Kind
-from reconciler.resources.membership import NodeHealth
-from reconciler.resources.records import ArmedWatchdog, Epoch, EventType
+from reconciler.resources.records import Epoch, EventType
 
 log = logging.getLogger(__name__)
 
@@ -60,44 +51,6 @@ LOOK_AGAIN = 1.0
 """Seconds between the beginnings of two looks at a store that does not answer."""
 SCHEMA_PAUSE = 10.0
 """Seconds between a master's looks whether the store's schema can be raised."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodePorts:
-    """Everything outside of the loops. Without `transport` and `leases` the cluster is this one node.
-
-    `pools` need no manifest; `health` is asked at every heartbeat and must be quick. Without `fencers` nobody
-    is ever fenced; they come and go with the pools. Without `osds` Ceph is never told that any are down.
-    `ceph_pools()`: the fsid of each pool that is on Ceph; `ceph_clients()`: the addresses of all clients of
-    Ceph that this process has had. `begin_anew` ends this run of the daemon, whose session a fence has ended,
-    and begins the next. `shut_out()`: the store's storage lets this host in no more. `armed()`: its watchdog.
-    """
-
-    entry: Entry
-    clock: Clock
-    ids: Ids
-    store: Store
-    transport: Transport | None
-    leases: Leases | None
-    controllers: Mapping[str, Controller]
-    make_backend: BackendFactory
-    pools: Mapping[str, StoragePoolSpec]
-    directory: ManifestDirectory
-    bases: BaseStore
-    parse: ParseFile
-    status: StatusSink
-    facts: NodeFacts
-    health: Callable[[], NodeHealth]
-    fencers: Callable[[], Sequence[Fencer]] | None = None
-    osds: Osds | None = None
-    ceph_pools: Callable[[], Mapping[str, str]] = dict
-    ceph_clients: Callable[[], Iterable[str]] = tuple
-    armed: Callable[[], ArmedWatchdog | None] = lambda: None
-    begin_anew: Callable[[], None] = lambda: None
-    shut_out: Callable[[], bool] = lambda: False
-    reached: Callable[[str], None] = lambda point: None
-    timers: Timers = field(default_factory=Timers)
-    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +77,7 @@ class Node:
     isolation: Isolation
     schema: SchemaRule
     osds: OsdWatch | None
+    power: NodePower
     frozen: Callable[[], str]
 
     def loops(self) -> Mapping[str, Life]:
@@ -142,6 +96,7 @@ class Node:
             found["mesh"] = self.ports.transport.run
         if self.ports.leases is not None:
             found["leases"] = self.membership.run_leases
+        found |= self.power.loops(frozen=bool(self.frozen()))
         if not self.frozen():
             if self.ports.leases is not None:
                 found["isolation"] = self.isolation.run
@@ -159,7 +114,7 @@ def assemble(
     ports: NodePorts, begun: Begun, cache: StoreCache, writer: Writer, doubt: Callable[[], str]
 ) -> Node:
     """Put the node together. `doubt`: why the store is not to be trusted, or nothing."""
-    name, views = ports.entry.host.node, Views(cache)
+    name, views = ports.entry.host.node, Views(cache, ports.keeper.off)
     events = EventRecorder(name, cache, writer, ports.clock)
     writer.guard(keys.SCHEMA, begun.schema_revision)
     writer.guard(keys.session(name), begun.session_revision)
@@ -169,11 +124,18 @@ def assemble(
     def frozen() -> str:
         return doubt() or schema.problem
 
-    membership = Membership(_membership_context(ports, begun, views))
+    power = _power(ports, begun, views, writer, events)
+    membership = Membership(_membership_context(ports, begun, views, power))
+    power.attach(membership)
     writer.committed = membership.wake
     hold = Hold()
-    context = replace(_node_context(ports, begun, views, writer, events, frozen), held=lambda: hold.reason)
+    context = replace(
+        _node_context(ports, begun, views, writer, events, frozen),
+        held=lambda: hold.reason,
+        shut_down=power.down.words_for,
+    )
     agent = Agent(context)
+    power.changed = agent.look_again
     rejoin = _rejoin(ports, begun, views, writer, membership, agent, hold)
     isolation = _isolation(ports, context, membership, agent, hold, rejoin)
 
@@ -218,6 +180,7 @@ def assemble(
         isolation=isolation,
         schema=schema,
         osds=osds,
+        power=power,
         frozen=frozen,
     )
 
@@ -295,7 +258,26 @@ def _rejoin(
     )
 
 
-def _membership_context(ports: NodePorts, begun: Begun, views: Views) -> MembershipContext:
+def _power(ports: NodePorts, begun: Begun, views: Views, writer: Writer, events: EventRecorder) -> NodePower:
+    return NodePower(
+        NodePowerContext(
+            node=ports.entry.host.node,
+            cluster_uid=begun.cluster.uid,
+            clock=ports.clock,
+            ids=ports.ids,
+            keeper=ports.keeper,
+            controllers=ports.controllers,
+            views=views,
+            writer=writer,
+            event=events.record,
+            timers=ports.timers,
+            switch=ports.switch,
+            flags=ports.flags,
+        )
+    )
+
+
+def _membership_context(ports: NodePorts, begun: Begun, views: Views, power: NodePower) -> MembershipContext:
     return MembershipContext(
         node=ports.entry.host.node,
         boot_id=ports.entry.host.boot_id,
@@ -308,6 +290,8 @@ def _membership_context(ports: NodePorts, begun: Begun, views: Views) -> Members
         transport=ports.transport,
         leases=ports.leases,
         health=ports.health,
+        power=power.word,
+        hear_power=power.hear,
     )
 
 
@@ -410,14 +394,18 @@ async def _run_master(
                 master.look_again()
             before = now
 
+    undo = ports.keeper.subscribe(master.look_again)
     async with asyncio.TaskGroup() as group:
         beside = [group.create_task(watch()), group.create_task(_raise_schema(schema, membership))]
         if ports.fencers is not None:
             fencing = _fencing(ports, views, writer, events, membership, osds, epoch)
             beside.append(group.create_task(fencing.run()))
-        await master.run()
-        for task in beside:
-            task.cancel()
+        try:
+            await master.run()
+        finally:
+            undo()
+            for task in beside:
+                task.cancel()
 
 
 def _fencing(

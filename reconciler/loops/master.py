@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from reconciler.loops.agent_state import RecordEvent
@@ -35,12 +35,14 @@ from reconciler.planning.master import (
 from reconciler.planning.migration import Wanted, request_migration
 from reconciler.planning.migration_turns import migration_name
 from reconciler.planning.placement import NamedConstraint, NodeView
+from reconciler.planning.start_turns import all_started, in_turn
 from reconciler.ports.clock import Clock
 from reconciler.resources import keys
 from reconciler.resources.errors import StoreError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.migrations import MigrationRecord
 from reconciler.resources.records import Binding, Epoch, EventType, Tombstone, dump
+from reconciler.resources.shutdowns import PowerStart
 from reconciler.resources.status import NodeMasterStatus
 
 log = logging.getLogger(__name__)
@@ -180,7 +182,7 @@ class Master:
         began = self._context.clock.monotonic()
         self._read_changed()
         nodes = read_nodes(self._context.views, self._context.absent)
-        plan = await self._plan(list(self._records.values()), nodes)
+        plan = await self._in_turn(await self._plan(list(self._records.values()), nodes))
         self._pass_seconds = self._context.clock.monotonic() - began
         for final in plan.finals:
             await self._finalise(final)
@@ -193,6 +195,24 @@ class Master:
         await self._tell_stays(plan.stays)
         await self._evict(plan, [node.name for node in nodes])
         return plan
+
+    async def _in_turn(self, plan: MasterPlan) -> MasterPlan:
+        """What may start now, of what is to start; nothing moves while the cluster is shut down."""
+        context, vms, now = self._context, list(self._records.values()), self._context.clock.wall()
+        if not context.views.power_on():
+            return replace(plan, evictions=Evictions())
+        start = context.views.record(keys.POWER_START, PowerStart)
+        if start is None or start.finished:
+            return in_turn(plan, vms, parallel=0, now=now)
+        if all_started(plan, vms, now):
+            await self._started(replace(start, finished=now))
+        return in_turn(plan, vms, parallel=start.parallel, now=now)
+
+    async def _started(self, start: PowerStart) -> None:
+        key, words = keys.POWER_START, "all VMs that can run do"
+        if await self._write({key: self._context.views.cache.revision_of(key)}, {key: dump(start)}):
+            log.info("the start of the cluster has ended: %s", words)
+            self._context.event(EventType.NORMAL, Kind.CLUSTER, "cluster", "Started", words)
 
     async def _evict(self, plan: MasterPlan, nodes: list[str]) -> None:
         """Begin the moves, and record how far each drain is."""
@@ -338,6 +358,9 @@ class Master:
         if puts and await self._write({}, puts):
             for item in reasons:
                 if keys.master_status(Kind.VIRTUAL_MACHINE, item.vm) in puts:
+                    if item.in_turn:
+                        log.info("vm %s: %s", item.vm, item.reason)
+                        continue
                     log.info("vm %s: not placed: %s", item.vm, item.reason)
                     self._event(item.vm, "Unschedulable", item.reason, EventType.WARNING)
 

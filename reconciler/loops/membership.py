@@ -27,6 +27,7 @@ from reconciler.resources.errors import InvalidInput, StoreError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.membership import Heartbeat, Member, NodeHealth, NodeLease
 from reconciler.resources.records import dump
+from reconciler.resources.shutdowns import PowerWord
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,9 @@ WAKE_PAUSE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MembershipContext:
-    """`health` is asked at every heartbeat and must be quick. No transport: nobody else is there to hear;
-    no leases: nobody is there to look."""
+    """`health` and `power` are asked at every heartbeat and must be quick, as must `hear_power` be, which is
+    told what each heartbeat says of shutdowns. No transport: nobody else is there to hear; no leases: nobody
+    is there to look."""
 
     node: str
     boot_id: str
@@ -52,6 +54,8 @@ class MembershipContext:
     transport: Transport | None
     leases: Leases | None
     health: Callable[[], NodeHealth]
+    power: Callable[[], PowerWord] = PowerWord
+    hear_power: Callable[[PowerWord], None] = lambda word: None
 
 
 @dataclass(slots=True)
@@ -222,6 +226,7 @@ class Membership:
                 log.warning("mesh: a heartbeat of %s cannot be read: %s", name, error)
                 return
             self._context.views.cache.hint(heartbeat.revision)
+            self._context.hear_power(heartbeat.power)
             if self._observations.hear(name, heartbeat, self._context.clock.monotonic()):
                 self._announce()
         elif message.topic is Topic.WAKE:
@@ -283,6 +288,7 @@ class Membership:
             revision=max(context.views.cache.revision, 0),
             hears=self._observations.heard_now(context.clock.monotonic()),
             empty=self.bearing.empty,
+            power=context.power(),
             health=context.health(),
         )
 

@@ -7,6 +7,7 @@ callers that must tell the two apart ask `exists`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from reconciler.loops.cache import StoreCache
@@ -40,8 +41,10 @@ _SPECS: dict[Kind, type[Any]] = {
 class Views:
     """The cache, typed."""
 
-    def __init__(self, cache: StoreCache) -> None:
+    def __init__(self, cache: StoreCache, shut_down: Callable[[], bool] = lambda: False) -> None:
+        """`shut_down()`: whether this node knows of an order to shut down, also past the store."""
         self.cache = cache
+        self._shut_down = shut_down
         self._decoded: dict[str, tuple[int, Any]] = {}
         self._specs: dict[str, tuple[int, Any]] = {}
 
@@ -152,7 +155,9 @@ class Views:
 
     def power_on(self) -> bool:
         """Whether VMs may run: the Cluster's `power`, and no `cluster shutdown` in force."""
-        return self.cluster_spec().power is Power.ON and not self.exists(keys.POWER_INTENT)
+        if self._shut_down() or self.exists(keys.POWER_INTENT):
+            return False
+        return self.cluster_spec().power is Power.ON
 
     def forget(self, key: str) -> None:
         """Drop what was decoded of a key that is gone."""

@@ -47,7 +47,8 @@ def desired(
         return Desired(wish=Wish.DELETED, reason="its manifest was deleted", force=force)
     if not power_on:
         return Desired(
-            wish=Wish.STOP, reason="the cluster's power is Off: set `power: On` in the Cluster's manifest"
+            wish=Wish.STOP,
+            reason="the cluster's power is Off: `vcl cluster start`, or `power: On` in its manifest",
         )
     if intent.run == "Stop":
         return Desired(

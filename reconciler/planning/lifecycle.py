@@ -125,6 +125,8 @@ class VmView:
     """The node that wrote the VM's status last."""
     given_up: bool = False
     """It failed here too often: while its back-off lasts, another node may have it."""
+    shut_down: str = ""
+    """What is said of it while the cluster is shut down: its guest is ended beside the agent, in its turn."""
     hung: str = ""
     """Why its guest counts as hung; empty while it does not."""
     now: float
@@ -239,6 +241,8 @@ def _present(view: VmView, domain: Observed) -> Decision:
         return _destroy(Phase.STOPPING, "this node was fenced")
     if domain.phase is DomainPhase.CRASHED:
         return _destroy(Phase.FAILED, "the guest crashed")
+    if view.shut_down and not never_ran(domain):
+        return _wait(Phase.STOPPING, view.shut_down, view.now + STOP_POLL)
     if not _runs_here(view):
         return _stop(view, domain, _stop_reason(view))
     if view.intent.restart and view.intent.restart != claim.restart and not never_ran(domain):

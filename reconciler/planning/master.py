@@ -67,11 +67,13 @@ class Finalise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotPlaced:
-    """`reason` says why, in one line; `nodes`: each node and why not."""
+    """`reason` says why, in one line; `nodes`: each node and why not; `in_turn`: there is a place for it, and
+    only its turn has not come."""
 
     vm: str
     reason: str
     nodes: Mapping[str, str] = field(default_factory=dict)
+    in_turn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

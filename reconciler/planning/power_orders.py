@@ -6,7 +6,6 @@ between; what is ended never comes back; and the result does not depend on who w
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import replace
 
 from reconciler.resources.shutdowns import PowerOrders, ShutdownOrder
@@ -55,13 +54,3 @@ def in_force(known: PowerOrders) -> ShutdownOrder | None:
         power_off=any(order.power_off for order in orders),
         ceph_flags=any(order.ceph_flags for order in orders),
     )
-
-
-def may_begin(members: Collection[str], heard: Collection[str], *, cold: bool) -> str:
-    """What a master waits for before it binds, starts or fences, or nothing. `cold`: since it began it has
-    not heard from a majority; `heard`: the members, itself among them, whose orders it has merged."""
-    known = set(members) & set(heard)
-    if not cold or 2 * len(known) > len(set(members)):
-        return ""
-    missing = ", ".join(sorted(set(members) - known))
-    return f"it waits to hear from a majority whether the cluster was shut down: nothing yet from {missing}"

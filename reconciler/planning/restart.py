@@ -15,6 +15,7 @@ _AT_ONCE = frozenset(
         "termination_grace_period_seconds",
         "eviction_strategy",
         "preemption",
+        "start_after",
         "node_selector",
         "tolerations",
         "deletion_policy",

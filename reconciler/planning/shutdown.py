@@ -83,6 +83,34 @@ def _waits(order: Order, vm: str, standing: Collection[str], lowest: int) -> str
     return ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What has not been seen to be gone. `where`: by VM, the nodes on which it stands or may stand; `silent`:
+    nodes that may have guests and did not say."""
+
+    where: Mapping[str, tuple[str, ...]]
+    silent: tuple[str, ...]
+
+
+def standing(hosts: Mapping[str, Sequence[str]], looks: Mapping[str, Collection[str] | None]) -> Standing:
+    """`hosts`: by VM, the nodes that have a claim to it; `looks`: by node, the VMs that it sees there since
+    the order, None when it could not look. A node that is not in `looks` has not said anything; what one has
+    said stays true when it falls silent, since it starts nothing any more."""
+    where: dict[str, set[str]] = {}
+    silent: set[str] = set()
+    for node, seen in looks.items():
+        for vm in seen or ():
+            where.setdefault(vm, set()).add(node)
+    for vm, nodes in hosts.items():
+        unknown = {node for node in nodes if looks.get(node) is None}
+        silent |= unknown
+        if unknown:
+            where.setdefault(vm, set()).update(unknown)
+    return Standing(
+        where={vm: tuple(sorted(nodes)) for vm, nodes in sorted(where.items())}, silent=tuple(sorted(silent))
+    )
+
+
 def left_standing(
     order: Order, hosts: Mapping[str, str], gone: Collection[str]
 ) -> dict[str, tuple[str, ...]]:

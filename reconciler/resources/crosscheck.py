@@ -17,6 +17,7 @@ from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import Document
 from reconciler.resources.problems import Finding, Path, Problem, Severity, in_order
 from reconciler.resources.speccheck import maps, section
+from reconciler.resources.startorder import order_of
 from reconciler.resources.suggest import hint
 
 
@@ -66,7 +67,12 @@ def examine(documents: Sequence[Document], known: KnownObjects) -> Examined:
     valid = list({(d.kind, d.name): d for d in reversed(ordered) if d.valid}.values())[::-1]
     pool = _default_pool(valid, known)
     names = _names(ordered, known)
-    problems = [*_duplicates(ordered), *_shared_images(valid, pool), *_shared_macs(valid)]
+    problems = [
+        *_duplicates(ordered),
+        *_shared_images(valid, pool),
+        *_shared_macs(valid),
+        *_start_cycles(valid),
+    ]
     for document in valid:
         for finding in _references(document, names, known.controllers, pool):
             problems.append(document.problem(finding))
@@ -125,6 +131,18 @@ def _shared_macs(documents: Iterable[Document]) -> Iterator[Problem]:
     yield from _clashes(uses, "must be unique; it is also used by")
 
 
+def _start_cycles(documents: Iterable[Document]) -> Iterator[Problem]:
+    """VMs that wait for each other. Each of them is told of it once, where it names the next."""
+    vms = {each.name: each for each in documents if each.kind is Kind.VIRTUAL_MACHINE}
+    after = {name: tuple(vm.spec.get("startAfter") or ()) for name, vm in vms.items()}
+    for cycle in order_of(dict.fromkeys(vms, 0), after).cycles:
+        told = " after ".join((*cycle, cycle[0]))
+        for name, following in zip(cycle, (*cycle[1:], cycle[0]), strict=True):
+            message = f"these VMs wait for each other: {told}; take one of them out"
+            path: Path = ("spec", "startAfter", after[name].index(following))
+            yield vms[name].problem(Finding(path=path, message=message))
+
+
 def _clashes(uses: Mapping[Any, list[_Use]], message: str) -> Iterator[Problem]:
     for users in uses.values():
         if len(users) < 2 or all(use.shared for use in users):
@@ -159,6 +177,8 @@ def _referred(document: Document, pool: str) -> Iterator[tuple[Kind, str, Path]]
         case Kind.VIRTUAL_MACHINE:
             for index, disk in maps(spec.get("disks")):
                 yield from _disk_references(disk, ("spec", "disks", index), pool)
+            for index, name in enumerate(spec.get("startAfter") or ()):
+                yield Kind.VIRTUAL_MACHINE, name, ("spec", "startAfter", index)
         case Kind.PLACEMENT_CONSTRAINT:
             for part, kind in (("vms", Kind.VIRTUAL_MACHINE), ("nodes", Kind.NODE)):
                 for index, name in enumerate(section(spec, part).get("names", ())):

@@ -22,6 +22,10 @@ failover/INCIDENT               the timeline of a fencing and its VMs, for peopl
 migration/NAME                  a live migration: asked for, and how far it is API, master
 migrating/NAME/NODE             what one of its two hosts says of it           the node
 cancel/NAME                     that somebody wants it to end                  API
+intent/power                    that the cluster is shut down: by which orders any node
+power/ended                     the orders that a start has ended, for ever    any node
+power/start                     the last start, and when all was up            API, master
+power/flags                     Ceph's flags that a shutdown has set           any node
 event/NODE/SLOT                 a ring buffer                                  the node
 tombstone/KIND/NAME             a finished deletion                            master
 """
@@ -36,6 +40,9 @@ SCHEMA = "schema"
 CLUSTER = "cluster"
 EPOCH = "epoch"
 POWER_INTENT = "intent/power"
+POWER_ENDED = "power/ended"
+POWER_START = "power/start"
+POWER_FLAGS = "power/flags"
 LEASES = "lease/"
 
 MANIFESTS = "manifest/"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from reconciler.resources.shutdowns import PowerWord
+
 MESH_PORT = 7480
 """The TCP port of the mesh, unless configured."""
 
@@ -77,4 +79,5 @@ class Heartbeat:
     revision: int = 0
     hears: tuple[str, ...] = ()
     empty: bool = False
+    power: PowerWord = field(default_factory=PowerWord)
     health: NodeHealth = field(default_factory=NodeHealth)

@@ -173,6 +173,7 @@ class VirtualMachineSpec:
     run_strategy: RunStrategy = RunStrategy.ALWAYS
     priority: int = 0
     preemption: bool = False
+    start_after: tuple[str, ...] = ()
     machine: str = "q35"
     firmware: Firmware = Firmware.BIOS
     disks: tuple[Disk, ...] = ()

@@ -12,12 +12,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.loops.assembly import Node as Loops
-from reconciler.loops.assembly import NodePorts as LoopPorts
 from reconciler.loops.assembly import assemble
 from reconciler.loops.cache import StoreCache
 from reconciler.loops.cluster_status import view_of
 from reconciler.loops.liveness import Liveness
+from reconciler.loops.node_ports import NodePorts as LoopPorts
 from reconciler.loops.node_status import NodeFacts
+from reconciler.loops.power_orders import OrderKeeper
 from reconciler.loops.session import Begun, Entry, HostIdentity, begin, doubts, patiently, seen_of
 from reconciler.loops.status_tree import StatusTreeLoop
 from reconciler.loops.supervisor import Life, Supervisor
@@ -45,11 +46,13 @@ from reconciler.sim.dummy_shelf import MemoryShelf
 from reconciler.sim.guest_wire import GuestWire, Site
 from reconciler.sim.lobby import waiting_for_the_fence
 from reconciler.sim.manifest_directory import MemoryBaseStore, MemoryManifestDirectory, MemoryStatusSink
+from reconciler.sim.power import MemoryOrderBook, SimFlags, SimSwitch
 from reconciler.sim.site_ceph import SiteCeph
 from reconciler.sim.site_ports import POOL_NAME, POOL_SPEC, SiteFencer, SiteGuests, SiteRbd
 from reconciler.sim.world import NodePorts, World
 
 SEEN_EVERY = 30.0
+SWITCH_SECONDS = 2.0
 GIB = 1 << 30
 
 
@@ -74,6 +77,7 @@ class Host:
     status: MemoryStatusSink = field(default_factory=MemoryStatusSink)
     seen: Seen | None = None
     last_run: LastRun | None = None
+    orders: MemoryOrderBook = field(default_factory=MemoryOrderBook)
     running: Loops | None = None
     refused: str = ""
 
@@ -109,6 +113,8 @@ class SimCluster:
         self._osds = osds
         self.wire = GuestWire(_site_of(world, site))
         self.files = SimFiles()
+        self.flags = SimFlags()
+        """Of the world's Ceph, where there is one."""
         self.hosts: dict[str, Host] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
         """Told of each `save`, before it happens."""
@@ -164,10 +170,11 @@ class SimCluster:
 
     async def _program(self, ports: NodePorts) -> None:
         """One life of the daemon; a session that a fence has ended is followed by another."""
-        while await self._run(ports):
+        keeper = OrderKeeper(self.hosts[ports.name].orders, ports.clock, ports.boot_id)
+        while await self._run(ports, keeper):
             pass
 
-    async def _run(self, ports: NodePorts) -> bool:
+    async def _run(self, ports: NodePorts, keeper: OrderKeeper) -> bool:
         """Whether to begin anew."""
         host = self.hosts[ports.name]
         host.running, host.refused = None, ""
@@ -196,7 +203,7 @@ class SimCluster:
         cache = StoreCache(ports.store)
         await patiently(lambda: cache.step(0.0), "reading the store")
         over = asyncio.Event()
-        loops = host.running = self._assemble(ports, host, identity, begun, cache, frozen, over)
+        loops = host.running = self._assemble((ports, keeper), host, identity, begun, cache, frozen, over)
         supervisor = Supervisor(ports.clock, ports.ids)
         supervisor.start({**loops.loops(), **_beside(host, loops, frozen)})
         await self._until_stopped(loops, supervisor, over)
@@ -248,7 +255,7 @@ class SimCluster:
 
     def _assemble(
         self,
-        ports: NodePorts,
+        given: tuple[NodePorts, OrderKeeper],
         host: Host,
         entry: Entry,
         begun: Begun,
@@ -256,6 +263,7 @@ class SimCluster:
         frozen: str,
         over: asyncio.Event,
     ) -> Loops:
+        ports, keeper = given
         fencers = self._fencers(ports)
         outside = LoopPorts(
             entry=entry,
@@ -274,6 +282,9 @@ class SimCluster:
             status=host.status,
             facts=NodeFacts(version=host.release.version, address=ports.address, cpus=16, memory=64 * GIB),
             health=lambda: NodeHealth(store=cache.healthy),
+            keeper=keeper,
+            switch=SimSwitch(lambda: self._goes_off(ports.name)),
+            flags=self.flags if self.site is not None else None,
             timers=self._timers,
             fencers=(lambda: fencers) if fencers else None,
             osds=self._osds(ports),
@@ -283,6 +294,10 @@ class SimCluster:
         )
         writer = Writer(ports.store, cache, ports.ids)
         return assemble(outside, begun, cache, writer, lambda: frozen)
+
+    def _goes_off(self, name: str) -> None:
+        """Its host, a moment after it was told to: whoever tells it runs there."""
+        self.world.schedule.call_later(SWITCH_SECONDS, self.world.node(name).power_off)
 
     def _pool(self, ports: NodePorts, name: str, spec: StoragePoolSpec) -> DiskBackend:
         """The world's Ceph under any name, or a directory that all hosts see."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.planning.power_orders import in_force, may_begin, merge, ordered, started
+from reconciler.planning.power_orders import in_force, merge, ordered, started
 from reconciler.resources.codec import decode, encode
 from reconciler.resources.shutdowns import PowerOrders, ShutdownOrder
 
@@ -67,12 +67,3 @@ def test_what_has_ended_never_comes_back(a: PowerOrders, b: PowerOrders) -> None
     known = merge(started(a), b)
     assert not {each.id for each in known.orders} & {each.id for each in a.orders}
     assert set(a.ended) <= set(known.ended)
-
-
-def test_a_master_after_a_cold_start_waits_for_a_majority() -> None:
-    assert "nothing yet from r2, r3" in may_begin(["r1", "r2", "r3"], ["r1"], cold=True)
-    assert may_begin(["r1", "r2", "r3"], ["r1", "r3"], cold=True) == ""
-    assert may_begin(["r1", "r2", "r3"], ["r1", "stranger"], cold=True)
-    assert may_begin(["r1", "r2"], ["r1"], cold=True)
-    assert may_begin(["r1", "r2"], ["r1"], cold=False) == ""
-    assert may_begin(["r1"], ["r1"], cold=True) == ""

@@ -202,3 +202,23 @@ def test_references_are_never_errors_and_contradictions_that_nodes_can_end_neith
     )
     assert len(problems) == 3
     assert {p.severity for p in problems} == {Severity.WARNING}
+
+
+def test_vms_that_wait_for_each_other_are_told_so_where_it_is_written() -> None:
+    ring = found(
+        a=vm("a", "  startAfter: [b]\n"),
+        b=vm("b", "  startAfter: [c, a]\n"),
+        c=vm("c", "  startAfter: [d]\n"),
+    )
+    assert len(ring) == 2
+    assert all(
+        "these VMs wait for each other: a after b after a; take one of them out" in told for told in ring
+    )
+    assert [told.split(":")[0] for told in ring] == ["a.yaml", "b.yaml"]
+    (itself,) = found(a=vm("a", "  startAfter: [a]\n"))
+    assert "wait for each other: a after a" in itself
+
+
+def test_a_vm_to_start_after_that_is_not_there_is_a_warning() -> None:
+    (told,) = found(NOTHING, a=vm("a", "  startAfter: [b]\n  disks: []\n"))
+    assert "there is no VirtualMachine 'b' yet" in told

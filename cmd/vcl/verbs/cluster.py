@@ -1,7 +1,8 @@
-"""vcl cluster: how the cluster is doing, and where everything runs."""
+"""vcl cluster: how the cluster is doing, where everything runs, and all of it off and on again."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -14,18 +15,24 @@ from vcl.session import UsageError, connect
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
+Deadline = Annotated[
+    str, typer.Option("--deadline", help="Seconds until guests are ended that have not powered off")
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the others and the log")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask")]
 OutputFormat = Annotated[str, typer.Option("-o", "--output", help="One of yaml, json")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Show it again every two seconds")]
 
 
 @app.callback(epilog=EPILOG)
 def cluster(ctx: typer.Context) -> None:
-    """Show how the cluster is doing.
+    """Show how the cluster is doing, shut it down, and start it again.
 
     \b
     Example:
       vcl cluster status
       vcl cluster placement
+      vcl cluster shutdown --reason="UPS on battery"
     """
     if ctx.invoked_subcommand is None:
         print(ctx.get_help())
@@ -74,6 +81,75 @@ def placement(ctx: typer.Context, output_format: OutputFormat = "", watch: Watch
 
     client = connect(ctx)
     return _show(lambda: client.get("placement"), placement_text, output_format, watch=watch)
+
+
+@app.command("shutdown", epilog=EPILOG)
+def shutdown(
+    ctx: typer.Context,
+    deadline: Deadline = "300",
+    reason: Reason = "",
+    power_off: Annotated[
+        bool,
+        typer.Option("--power-off-hosts", help="Then switch all hosts off, by vcld's `power.offCommand`"),
+    ] = False,
+    ceph_flags: Annotated[
+        bool, typer.Option("--ceph-flags", help="Tell Ceph first not to move data: noout, norebalance")
+    ] = False,
+    yes: Yes = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end")] = True,
+) -> int:
+    """Shut down all VMs, everywhere.
+
+    Also without a master, without Ceph and without a majority: the order is written to this node's disk and
+    passed on by the mesh, and every node ends its own guests. VMs of low priority stop first, and those that
+    others start after ('startAfter') last. What has not powered off by the deadline is ended. Nothing starts
+    again, not even after a power loss, until 'vcl cluster start'.
+
+    \b
+    Example:
+      vcl cluster shutdown
+      vcl cluster shutdown --deadline=120 --reason="UPS on battery" --power-off-hosts --yes
+    """
+    from vcl.durations import parse_duration
+    from vcl.powering import follow_shutdown, question_text
+    from vcl.prompting import confirm
+
+    seconds, client = parse_duration(deadline), connect(ctx)
+    question = "" if yes else question_text(client, power_off=power_off)
+    if not confirm(question, yes=yes, what="shutting the cluster down"):
+        print("Cancelled, nothing was shut down", file=sys.stderr)
+        return 1
+    asked = {"deadline": seconds, "reason": reason, "powerOffHosts": power_off, "cephFlags": ceph_flags}
+    order = client.post("power/shutdown", asked)
+    print(f"cluster shutting down, within {seconds:g} s ({order.get('id')})", flush=True)
+    return follow_shutdown(client, seconds) if wait else 0
+
+
+@app.command("start", epilog=EPILOG)
+def start(
+    ctx: typer.Context,
+    parallel: Annotated[int, typer.Option("--parallel", help="So many VMs start at once")] = 10,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end")] = True,
+    timeout: Annotated[str, typer.Option("--timeout", help="Follow it for so long: 90s, 5m")] = "30m",
+) -> int:
+    """Start what a shutdown has stopped.
+
+    Ends 'vcl cluster shutdown', also one that is still under way: VMs run again as their manifests and
+    earlier 'start' and 'stop' say. VMs of high priority go first, each after those that it starts after.
+
+    \b
+    Example:
+      vcl cluster start
+      vcl cluster start --parallel=2
+    """
+    from vcl.durations import parse_duration
+    from vcl.powering import follow_start
+    from vcl.waiting import deadline as ends
+
+    until, client = ends(parse_duration(timeout)), connect(ctx)
+    asked = client.post("power/start", {"parallel": parallel})
+    print("cluster starting", flush=True)
+    return follow_start(client, str(asked.get("id")), until) if wait else 0
 
 
 def _show(ask: Callable[[], Any], text: Callable[[Any], str], output_format: str, *, watch: bool) -> int:

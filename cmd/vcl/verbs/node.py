@@ -20,7 +20,10 @@ from vcl.prompting import typed
 from vcl.registry import EPILOG
 from vcl.session import UsageError, connect
 from vcl.targets import checked_name
+from vcl.verbs.cluster import Deadline, Reason, Yes
 from vcl.verbs.drain import NoMore, WaitFor
+
+CONFIG = "/etc/vcl/vcld.yaml"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, invoke_without_command=True)
 
@@ -120,6 +123,49 @@ def maintenance(
     connect(ctx).node_verb(name, "maintenance-off", {"bringBack": bring_back})
     print(f"node/{name} back in service")
     return 0
+
+
+@app.command("shutdown", epilog=EPILOG)
+def shutdown(
+    ctx: typer.Context,
+    local: Annotated[
+        bool, typer.Option("--local", help="Shut down the VMs of this host, whatever else does not work")
+    ] = False,
+    deadline: Deadline = "300",
+    reason: Reason = "",
+    power_off: Annotated[
+        bool, typer.Option("--power-off", help="Then switch this host off, by vcld's `power.offCommand`")
+    ] = False,
+    yes: Yes = False,
+    config: Annotated[str, typer.Option("--config", "-c", help="vcld's configuration")] = CONFIG,
+) -> int:
+    """Shut down the VMs of this host, as the last resort.
+
+    For when 'vcl cluster shutdown' cannot be: also without vcld, which is then not needed, only libvirt. The
+    order is the same: it is on this host's disk, the others take it over as soon as they hear of it, and
+    nothing starts again until 'vcl cluster start'.
+
+    \b
+    Example:
+      vcl node shutdown --local --deadline=120 --yes
+    """
+    from vcl.durations import parse_duration
+    from vcl.powering import shut_down_here
+    from vcl.prompting import confirm
+
+    if not local:
+        raise UsageError(
+            "say --local, for the VMs of this host alone",
+            cure="'vcl drain' empties a node, 'vcl cluster shutdown' shuts all of them down",
+        )
+    seconds = parse_duration(deadline)
+    question = (
+        "All VMs of this host are shut down, and no VM of the cluster starts until 'vcl cluster start'."
+    )
+    if not confirm(question, yes=yes, what="shutting this host's VMs down"):
+        print("Cancelled, nothing was shut down", file=sys.stderr)
+        return 1
+    return shut_down_here(connect(ctx), seconds, reason=reason, power_off=power_off, config=config)
 
 
 def _under_way(name: str, fencing: dict[str, Any], incident: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Ceph's OSDs by the monitors' commands `osd dump` and `osd down`.
+"""Ceph's OSDs by the monitors' commands `osd dump`, `osd down`, `osd set` and `osd unset`.
 
 Invariant: nothing waits for longer than it is told. A monitor may have died with the OSDs: a command is sent
 on two connections, which hunt for another monitor each by itself, and the first answer counts. Marking an OSD
@@ -52,6 +52,19 @@ class CephOsds:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
+
+    async def flags(self, *, timeout: float) -> frozenset[str]:
+        """See CephFlags."""
+        dump = await self._ways[0].ask(time.monotonic() + timeout, "osd dump")
+        try:
+            return frozenset(str(flag) for flag in dump["flags_set"])
+        except (KeyError, TypeError) as error:
+            raise FenceFailed(f"Ceph's answer to `osd dump` cannot be read: {error!r}") from error
+
+    async def set_flag(self, flag: str, on: bool, *, timeout: float) -> None:
+        """See CephFlags. As client.USER, which needs `allow command "osd set"` and `"osd unset"`."""
+        verb = "osd set" if on else "osd unset"
+        await self._ways[0].ask(time.monotonic() + timeout, verb, {"key": flag})
 
     async def close(self) -> None:
         """See Osds."""

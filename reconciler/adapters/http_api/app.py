@@ -19,9 +19,10 @@ from reconciler.adapters.http_api import (
     nodes,
     objects,
     plans,
+    power,
 )
 from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
-from reconciler.adapters.http_api.services import SERVICES, ApiServices
+from reconciler.adapters.http_api.services import SERVICES, ApiServices, Limits
 from reconciler.adapters.http_api.streams import STOPPING
 from reconciler.adapters.http_api.verbs import verb_handler
 from reconciler.planning.intents import Verb
@@ -29,6 +30,7 @@ from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources.errors import StoreUnavailable
 
 ROOT = "/apis/vcl/v1"
+SHUTDOWN = f"{ROOT}/power/shutdown"
 
 
 def build_app(services: ApiServices) -> web.Application:
@@ -36,6 +38,9 @@ def build_app(services: ApiServices) -> web.Application:
     app = web.Application(client_max_size=services.limits.body, middlewares=[errors_as_status, reads_only])
     app[SERVICES] = services
     app[STOPPING] = asyncio.Event()
+    if services.power is not None:
+        app[power.DESK] = services.power
+        app.router.add_routes(power_routes(services.limits))
     app.on_shutdown.append(_end_streams)
     app.router.add_routes([*_daemon(services), *_manifests(services), *_machines(services)])
     app.router.add_routes(_objects(services))
@@ -44,9 +49,9 @@ def build_app(services: ApiServices) -> web.Application:
 
 @web.middleware
 async def reads_only(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse every change while the node is frozen (SAFETY rule 3)."""
+    """Refuse every change while the node is frozen (SAFETY rule 3), but a shutdown: that starts nothing."""
     reason = request.app[SERVICES].read_only()
-    if reason and request.method not in ("GET", "HEAD"):
+    if reason and request.method not in ("GET", "HEAD") and request.path != SHUTDOWN:
         raise StoreUnavailable(reason)
     return await handler(request)
 
@@ -80,6 +85,15 @@ def _daemon(services: ApiServices) -> list[web.RouteDef]:
         _get(f"{ROOT}/placement", within(read, daemon.placement)),
         _get(f"{ROOT}/events", _listed(read, events.list_or_watch)),
         _get(f"{ROOT}/logs", logs.read),
+    ]
+
+
+def power_routes(limits: Limits) -> list[web.RouteDef]:
+    """Those of the power, which are there also before the store is."""
+    return [
+        _get(f"{ROOT}/power", within(limits.read, power.show)),
+        web.post(SHUTDOWN, within(limits.change, power.shut_down)),
+        web.post(f"{ROOT}/power/start", within(limits.change, power.start)),
     ]
 
 

@@ -19,6 +19,7 @@ from reconciler.loops.members import Members
 from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.objects import Objects
 from reconciler.loops.plans import Plans
+from reconciler.loops.power_requests import PowerDesk
 from reconciler.ports.controller import Console, Guest
 from reconciler.ports.manifests import ManifestService
 from reconciler.ports.metrics import MetricsSource
@@ -50,7 +51,8 @@ class ApiServices:
     None where nobody is a member. `confirmations`: takes a person's word that a node is down; None where
     nobody is fenced. `logs`: None when this daemon keeps no log for readers. `plans`: what would happen;
     None where nothing is placed. `migrations`: takes requests for live ones; None likewise. `adoptions`:
-    makes existing domains VMs; None without controllers.
+    makes existing domains VMs; None without controllers. `power`: shuts the cluster down; None where nothing
+    can be.
     """
 
     objects: Objects
@@ -71,6 +73,7 @@ class ApiServices:
     adoptions: Adoptions | None = None
     plans: Plans | None = None
     migrations: MigrationRequests | None = None
+    power: PowerDesk | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)

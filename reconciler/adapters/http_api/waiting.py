@@ -6,12 +6,17 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from reconciler.adapters.http_api.app import power_routes
 from reconciler.adapters.http_api.errors import errors_as_status
+from reconciler.adapters.http_api.power import DESK
+from reconciler.adapters.http_api.services import Limits
+from reconciler.loops.power_requests import PowerDesk
 from reconciler.resources.errors import StoreUnavailable
 
 
-def waiting_app(reason: Callable[[], str]) -> web.Application:
-    """An application that answers everything with 503 and `reason`, but for /healthz: the daemon is alive."""
+def waiting_app(reason: Callable[[], str], desk: PowerDesk | None = None) -> web.Application:
+    """An application that answers everything with 503 and `reason`, but for /healthz, since the daemon is
+    alive, and for a shutdown, which must not wait for a store."""
 
     async def refuse(request: web.Request) -> web.StreamResponse:
         raise StoreUnavailable(
@@ -24,5 +29,8 @@ def waiting_app(reason: Callable[[], str]) -> web.Application:
 
     app = web.Application(middlewares=[errors_as_status])
     app.router.add_get("/healthz", alive)
+    if desk is not None:
+        app[DESK] = desk
+        app.router.add_routes(power_routes(Limits()))
     app.router.add_route("*", "/{path:.*}", refuse)
     return app

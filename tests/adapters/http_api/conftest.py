@@ -18,6 +18,7 @@ from reconciler.loops.cluster_log import ClusterLog
 from reconciler.loops.confirmations import Confirmations
 from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.plans import Plans
+from reconciler.loops.power_requests import PowerDesk
 from reconciler.ports.manifests import (
     ApplyInput,
     ApplyOutcome,
@@ -133,6 +134,8 @@ class Api:
         self.confirmations: Confirmations | None = None
         self.plans: Plans | None = None
         self.migrations: MigrationRequests | None = None
+        self.power: PowerDesk | None = None
+        self.read_only = ""
         self.limits = Limits()
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
@@ -194,6 +197,8 @@ class Api:
             confirmations=self.confirmations,
             plans=self.plans,
             migrations=self.migrations,
+            power=self.power,
+            read_only=lambda: self.read_only,
             limits=self.limits,
         )
 

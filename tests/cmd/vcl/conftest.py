@@ -118,6 +118,8 @@ class Api:
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    power: list[dict[str, Any]] = field(default_factory=lambda: [{"node": "r1", "power": "On"}])
+    """The answers to GET power, one after the other; the last one stays."""
 
     def add(self, *items: dict[str, Any]) -> None:
         for item in items:
@@ -147,6 +149,8 @@ class Api:
                 web.post(f"{API}/nodes/{{name}}/confirm-down", self._confirm_down),
                 web.post(f"{API}/nodes/{{name}}/{{verb}}", self._node_verb),
                 web.get(f"{API}/nodes/{{name}}/drain", self._drain_plan),
+                web.get(f"{API}/power", self._power),
+                web.post(f"{API}/power/{{verb}}", self._power_verb),
                 web.get(f"{API}/{{kind}}", self._list),
                 web.get(f"{API}/{{kind}}/{{name}}", self._get),
                 web.delete(f"{API}/{{kind}}/{{name}}", self._delete),
@@ -180,6 +184,14 @@ class Api:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self.status)
+
+    async def _power(self, request: web.Request) -> web.Response:
+        return web.json_response(self.power.pop(0) if len(self.power) > 1 else self.power[0])
+
+    async def _power_verb(self, request: web.Request) -> web.Response:
+        if why := self.refused.get(request.match_info["verb"]):
+            return failure(409, "Conflict", why)
+        return web.json_response({"id": "id1", **(await request.json())})
 
     async def _placement(self, request: web.Request) -> web.Response:
         return web.json_response(self.placement)
