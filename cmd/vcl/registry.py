@@ -74,7 +74,7 @@ VERBS: tuple[Verb, ...] = (
         name="cluster",
         module="cluster",
         group=CARE,
-        help="Show how the cluster is doing; shut it down, start it.",
+        help="Show how the cluster is doing, shut it down, and start it again.",
     ),
     Verb(name="doctor", module="doctor", group=CARE, help="Check this machine, and say how to cure it."),
     Verb(name="completion", module="completion", group=CARE, help="Print a shell completion script."),
