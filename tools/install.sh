@@ -8,7 +8,8 @@ DEBIAN="python3 python3-venv python3-pip python3-libvirt python3-rados python3-r
  libvirt-daemon libvirt-daemon-driver-qemu libvirt-daemon-system libvirt-clients
  qemu-system-x86 qemu-utils qemu-block-extra ovmf seabios ipxe-qemu busybox-static cpio kmod zstd xz-utils e2fsprogs xorriso
  libxml2-utils
- util-linux iproute2 nftables openssl ceph-common ceph-mon ceph-osd ceph-mgr"
+ util-linux iproute2 nftables openssl ceph-common ceph-mon ceph-osd ceph-mgr
+ nut-server nut-client"
 
 other_distributions() {
   cat >&2 <<'LIST'
@@ -17,7 +18,7 @@ vcl needs these packages; install them and run the same command again.
   Gentoo (emerge):
     dev-lang/python dev-python/libvirt-python sys-cluster/ceph app-emulation/libvirt app-emulation/qemu
     sys-firmware/edk2-bin sys-apps/busybox app-arch/cpio dev-libs/libisoburn sys-kernel/gentoo-kernel-bin
-    net-firewall/nftables sys-apps/iproute2 dev-libs/openssl   (for the lab)
+    net-firewall/nftables sys-apps/iproute2 dev-libs/openssl sys-power/nut   (for the lab)
     (USE: app-emulation/libvirt "qemu virt-network", app-emulation/qemu "qemu_softmmu_targets_x86_64 vnc rbd",
      sys-apps/busybox "static")
   Fedora (dnf install):
