@@ -59,7 +59,7 @@ spec:
   cpu: {{cores: 1, model: qemu64}}
   memory: 128Mi
   terminationGracePeriodSeconds: 0
-  boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: "console=ttyS0 quiet vcl.name={vm}"}}
+  boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: "console=ttyS0 quiet no_timer_check vcl.name={vm}"}}
   disks: [{{name: data, pool: ceph, size: 1Mi}}]
 """
 NODE = """\

@@ -218,7 +218,7 @@ class LabNode:
 
     def spec(self, name: str, **changes: Any) -> dict[str, Any]:
         """The small Linux, without a disk and a network."""
-        cmdline = f"console=ttyS0 quiet vcl.name={name}"
+        cmdline = f"console=ttyS0 quiet no_timer_check vcl.name={name}"
         boot = {"kernel": self.guest.kernel, "initrd": self.guest.initrd, "cmdline": cmdline}
         # QEMU's plain CPU boots a second sooner under emulation.
         cpu = {"cores": 1, "model": "qemu64"}

@@ -39,7 +39,7 @@ DOMAIN = """\
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{kernel}</kernel>
     <initrd>{initrd}</initrd>
-    <cmdline>console=ttyS0 quiet vcl.name={name}</cmdline>
+    <cmdline>console=ttyS0 quiet no_timer_check vcl.name={name}</cmdline>
   </os>
   <features><acpi/></features>
   <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>qemu64</model></cpu>

@@ -26,7 +26,7 @@ spec:
   boot:
     kernel: {kernel}
     initrd: {initrd}
-    cmdline: console=ttyS0 quiet vcl.name=first
+    cmdline: console=ttyS0 quiet no_timer_check vcl.name=first
 """
 
 

@@ -94,7 +94,7 @@ def test_the_users_own_domain_xml_boots(node: Any) -> None:
           <type arch='x86_64' machine='q35'>hvm</type>
           <kernel>{node.guest.kernel}</kernel>
           <initrd>{node.guest.initrd}</initrd>
-          <cmdline>console=ttyS0 quiet vcl.name=own</cmdline>
+          <cmdline>console=ttyS0 quiet no_timer_check vcl.name=own</cmdline>
         </os>
         <features><acpi/></features>
         <devices>

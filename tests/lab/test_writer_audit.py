@@ -42,7 +42,14 @@ def guest(lab: Any, machine: str, image: str, guest_image: Any) -> Iterator[Path
     """A QEMU that nobody manages, with the guest of the tests; its console."""
     console = lab.host(machine).dir / f"{image}.console"
     drive = f"file=rbd:vms/{image}:id=qemu:conf=/etc/ceph/ceph.conf,format=raw,if=virtio,cache=none"
-    boot = ["-kernel", guest_image.kernel, "-initrd", guest_image.initrd, "-append", "console=ttyS0 quiet"]
+    boot = [
+        "-kernel",
+        guest_image.kernel,
+        "-initrd",
+        guest_image.initrd,
+        "-append",
+        "console=ttyS0 quiet no_timer_check",
+    ]
     display = ["-display", "none", "-nodefaults", "-serial", f"file:{console}"]
     words = ["qemu-system-x86_64", "-accel", "tcg", "-m", "128", *display, *boot, "-drive", drive]
     with subprocess.Popen(lab.host(machine).command(*words), stdin=subprocess.DEVNULL) as child:
