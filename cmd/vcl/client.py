@@ -104,7 +104,7 @@ class Client:
         return self._expect(self.post(f"virtualmachines/{quote(name, safe='')}/{verb}", body))
 
     def node_verb(self, name: str, verb: str, body: Mapping[str, Any]) -> Object:
-        """Ask for cordon, uncordon, drain, maintenance-on or maintenance-off of a node."""
+        """Ask for cordon, uncordon, drain, maintenance-on, maintenance-off or shutdown of a node."""
         return self._expect(self.post(f"nodes/{quote(name, safe='')}/{verb}", body))
 
     def _json(

@@ -71,7 +71,7 @@ def _follow(client: Client, name: str, id: str, until: float) -> int:
     pause, left, stuck = FIRST_PAUSE, dict[str, str](), time.monotonic() + STUCK
     progress: Progress | None = None
     while True:
-        drain = _drain(client, name, id)
+        drain = drain_of(client, name, id)
         waiting = {str(each.get("vm")): each for each in drain.get("waiting") or ()}
         if progress is None and drain:
             progress = Progress(len(waiting))
@@ -92,7 +92,7 @@ def _follow(client: Client, name: str, id: str, until: float) -> int:
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
 
-def _drain(client: Client, name: str, id: str) -> Mapping[str, Any]:
+def drain_of(client: Client, name: str, id: str) -> Mapping[str, Any]:
     """How this drain stands; empty before the master has begun it, and while the daemon does not answer."""
     try:
         drain = part(part(client.object(NODE, name), "status"), "drain")

@@ -359,6 +359,7 @@ class Agent:
         if isinstance(observed, Observed):
             state.last = observed
         lost = views.session_over(context.node, context.session)
+        departs = context.departs(name)
         view = VmView(
             name=name,
             node=context.node,
@@ -374,7 +375,7 @@ class Agent:
             observed=observed,
             unknown=unknown,
             memory=state.memory,
-            grace=float(vm.termination_grace_period_seconds) if vm is not None else 60.0,
+            grace=departs.grace(vm),
             purge=record is not None and vm is not None and purges(record, vm),
             lingering=tuple(sorted({h.client for held in state.lingering for h in held.holders})),
             intruder=state.intruder,
@@ -383,6 +384,7 @@ class Agent:
             frozen=context.frozen(),
             held=context.held(),
             shut_down=context.shut_down(name),
+            leaving=departs.reason,
             reported_by=self._reported_by(name),
             given_up=state.failures.given_up,
             hung=state.watch.hung,

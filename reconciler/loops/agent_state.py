@@ -21,6 +21,7 @@ from reconciler.resources.images import Holder
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import EventType
 from reconciler.resources.status import DiskStatus, VmNodeStatus
+from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 RecordEvent = Callable[[EventType, Kind, str, str, str], None]
 """(type, kind, name, reason, message); never blocks."""
@@ -38,10 +39,26 @@ class Deadlines:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Departs:
+    """`reason`: why the node runs the VM no longer, empty while it may run. `now`: its guest is not asked any
+    more, but ended."""
+
+    reason: str = ""
+    now: bool = False
+
+    def grace(self, vm: VirtualMachineSpec | None) -> float:
+        """Seconds that a guest gets to power off; 60 while its spec cannot be read."""
+        if self.now:
+            return 0.0
+        return float(vm.termination_grace_period_seconds) if vm is not None else 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeContext:
     """Who this node is, for one run of the daemon. `frozen()`: why nothing may be changed, or empty;
     `held()`: the same while the node has lost contact; `shut_down(vm)`: what its status says while the
-    cluster is shut down, and its guest another's to end (power_down.py)."""
+    cluster is shut down, and its guest another's to end (power_down.py); `departs(vm)`: whether this node
+    runs it no longer, since its host goes down."""
 
     node: str
     cluster_uid: str
@@ -58,6 +75,7 @@ class NodeContext:
     deadlines: Deadlines = field(default_factory=Deadlines)
     held: Callable[[], str] = str
     shut_down: Callable[[str], str] = lambda vm: ""
+    departs: Callable[[str], Departs] = lambda vm: Departs()
 
     @property
     def migrates(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from reconciler.loops.adoption import Adoptions
 from reconciler.loops.agent import Agent
 from reconciler.loops.agent_state import NodeContext
 from reconciler.loops.cache import StoreCache
+from reconciler.loops.departure import Departure, DepartureContext
 from reconciler.loops.disk_locks import DiskLocks
 from reconciler.loops.elector import Elector, ElectorContext
 from reconciler.loops.events import EventRecorder
@@ -73,6 +74,7 @@ class Node:
     membership: Membership
     elector: Elector
     rejoin: Rejoin
+    departure: Departure
     clients: OwnClients
     isolation: Isolation
     schema: SchemaRule
@@ -101,6 +103,7 @@ class Node:
             if self.ports.leases is not None:
                 found["isolation"] = self.isolation.run
             found["return"] = self.rejoin.run
+            found["departure"] = self.departure.run
             found["locks"] = self.locks.run
             found["manifests"] = self.manifests.run
             found["election"] = self.elector.run
@@ -133,9 +136,20 @@ def assemble(
         _node_context(ports, begun, views, writer, events, frozen),
         held=lambda: hold.reason,
         shut_down=power.down.words_for,
+        departs=lambda vm: departure.departs(vm),
     )
     agent = Agent(context)
     power.changed = agent.look_again
+    departure = Departure(
+        DepartureContext(
+            node=name,
+            boot_id=ports.entry.host.boot_id,
+            clock=ports.clock,
+            views=views,
+            writer=writer,
+            look_again=agent.look_again,
+        )
+    )
     rejoin = _rejoin(ports, begun, views, writer, membership, agent, hold)
     isolation = _isolation(ports, context, membership, agent, hold, rejoin)
 
@@ -176,6 +190,7 @@ def assemble(
         membership=membership,
         elector=elector,
         rejoin=rejoin,
+        departure=departure,
         clients=OwnClients(views, writer, name, begun, ports.ceph_clients, ports.armed),
         isolation=isolation,
         schema=schema,

@@ -103,7 +103,8 @@ class FactReader:
         suspect = Suspect(
             sight=sight,
             renewals=membership.renewals_since_change(sight.name),
-            owns=bool(facts.claims or facts.bindings),
+            # A host that went down in order has let go of its VMs: those that are to start there again wait.
+            owns=bool(facts.claims) or (bool(facts.bindings) and not self._went_down(sight.name)),
             empty=facts.empty,
             off=self._off(sight),
         )
@@ -147,6 +148,9 @@ class FactReader:
             if session is not None and other != node:
                 found.update(dict.fromkeys(session.addresses, other))
         return found
+
+    def _went_down(self, node: str) -> bool:
+        return self._given.views.node_in_force(node).stops
 
     def _settings(self, node: str) -> Mapping[str, str]:
         spec = self._given.views.spec(Kind.NODE, node, NodeSpec)

@@ -16,7 +16,7 @@ from reconciler.planning.node_intents import NodeRequest, NodeVerb, apply_node_v
 from reconciler.ports.clock import Clock, Ids
 from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError, InvalidInput, NotFound
-from reconciler.resources.infrastructure import NodeSpec
+from reconciler.resources.infrastructure import NodeSpec, ShutdownPolicy
 from reconciler.resources.kinds import Kind
 from reconciler.resources.records import Intent, NodeIntent
 from reconciler.resources.virtualmachine import RunStrategy
@@ -52,9 +52,26 @@ class Intents:
             cure=f"try `vcl {verb} {name}` again",
         )
 
-    async def apply_to_node(self, verb: NodeVerb, name: str, *, bring_back: bool = False) -> bool:
-        """As `apply`, of a node."""
-        request = NodeRequest(verb=verb, id=self._ids.uuid(), now=self._clock.wall(), bring_back=bring_back)
+    async def apply_to_node(
+        self,
+        verb: NodeVerb,
+        name: str,
+        *,
+        bring_back: bool = False,
+        policy: ShutdownPolicy | None = None,
+        timeout_seconds: int | None = None,
+    ) -> bool:
+        """As `apply`, of a node. `policy` and `timeout_seconds` of a shutdown: by default the cluster's."""
+        usual = self._views.cluster_spec().node_shutdown
+        request = NodeRequest(
+            verb=verb,
+            id=self._ids.uuid(),
+            now=self._clock.wall(),
+            bring_back=bring_back,
+            policy=policy or usual.policy,
+            timeout_seconds=usual.timeout_seconds if timeout_seconds is None else timeout_seconds,
+            boot_id=self._views.boot_id(name),
+        )
         for _ in range(ATTEMPTS):
             before = self._nodes.read(name, NodeIntent)
             after = apply_node_verb(request, name, self._node(name), before)

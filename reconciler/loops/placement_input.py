@@ -13,7 +13,7 @@ from reconciler.loops.views import Views
 from reconciler.planning.desired import desired, purges
 from reconciler.planning.disks import pool_of
 from reconciler.planning.failures import in_words
-from reconciler.planning.master import VmRecords
+from reconciler.planning.master import GOES_DOWN, VmRecords
 from reconciler.planning.migration_turns import SCHEMA, TOO_OLD
 from reconciler.planning.node_capacity import node_view
 from reconciler.planning.placement import FailedOn, NodeView
@@ -57,6 +57,7 @@ def records_of(
     known = migrations if migrations is not None else migrations_by_vm(views)
     last = known.get(record.metadata.name)
     name, claim = record.metadata.name, views.claim(record.metadata.name)
+    binding = views.binding(name)
     needed = connections(vm)
     writable = any(not disk.read_only for disk in vm.disks)
     return VmRecords(
@@ -64,7 +65,7 @@ def records_of(
         spec=vm,
         desired=desired(record, vm, views.intent(name), claim, power_on=power_on),
         claim=claim,
-        binding=views.binding(name),
+        binding=binding,
         purge=purges(record, vm) and writable,
         homes=homes,
         failed={
@@ -75,6 +76,7 @@ def records_of(
         paused=views.intent(name).paused,
         bridges=needed.bridges,
         networks=needed.networks,
+        home_goes=binding is not None and views.node_in_force(binding.node).lets_go,
         cannot_migrate=cannot,
         failed_migration=_failed(views, last, claim),
         migration=last if last is not None and last.phase not in ENDED else None,
@@ -160,9 +162,10 @@ def read_nodes(
         edit, labels = edited.get(name, (None, labels))
         asked = views.node_in_force(name, edit)
         away = "is being fenced" if views.exists(keys.fence(name)) else absent(name)
-        view = node_view(name, asked.spec, status, labels, absent=away)
+        goes = GOES_DOWN if asked.shutdown is not None else ""
+        view = node_view(name, asked.spec, status, labels, absent=away or goes)
         drained = views.record(keys.master_status(Kind.NODE, name), NodeMasterStatus)
         recalls = frozenset(drained.away) if asked.bring_back and drained is not None else frozenset[str]()
-        leaving = bool(asked.drain) and not away
+        leaving = bool(asked.drain) and not (away or asked.stops)
         found.append(replace(view, leaving=leaving, recalls=recalls, parallel=parallel))
     return found

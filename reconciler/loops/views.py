@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from reconciler.loops.cache import StoreCache
 from reconciler.planning import failures
-from reconciler.planning.node_intents import InForce, in_force
+from reconciler.planning.node_intents import InForce, in_force, in_this_boot
 from reconciler.resources import keys
 from reconciler.resources.codec import decode
 from reconciler.resources.errors import InvalidInput
@@ -110,7 +110,13 @@ class Views:
     def node_in_force(self, name: str, spec: NodeSpec | None = None) -> InForce:
         """What counts of a node: its manifest (or `spec` instead of it), and what verbs asked for."""
         said = spec or self.spec(Kind.NODE, name, NodeSpec) or NodeSpec()
-        return in_force(said, self.record(keys.intent(Kind.NODE, name), NodeIntent) or NodeIntent())
+        intent = self.record(keys.intent(Kind.NODE, name), NodeIntent) or NodeIntent()
+        return in_force(said, in_this_boot(intent, self.boot_id(name)))
+
+    def boot_id(self, node: str) -> str:
+        """The boot of the host in which its daemon began its last session; empty when it had none."""
+        session = self.record(keys.session(node), Session)
+        return session.boot_id if session is not None else ""
 
     def binding(self, name: str) -> Binding | None:
         return self.record(keys.binding(name), Binding)

@@ -12,6 +12,8 @@ from reconciler.planning.eviction import NEXT, Evictions, Guest
 from reconciler.planning.node_intents import InForce
 from reconciler.resources.status import DrainWait, NodeMasterStatus
 
+DOWN = "it is shut down with the node"
+
 
 def drain_status(
     name: str,
@@ -23,7 +25,7 @@ def drain_status(
 ) -> NodeMasterStatus | None:
     """The record of this node's drain now; None when there never was one. `now`: wall-clock time."""
     if asked.drain:
-        return _going_on(name, before, asked.drain, guests, evictions, now)
+        return _going_on(name, before, asked, guests, evictions, now)
     if before is None:
         return None
     away = _still_away(name, before.away, guests) if asked.bring_back else ()
@@ -44,11 +46,12 @@ def drain_status(
 def _going_on(
     name: str,
     before: NodeMasterStatus | None,
-    id: str,
+    asked: InForce,
     guests: Sequence[Guest],
     evictions: Evictions,
     now: str,
 ) -> NodeMasterStatus:
+    id = asked.drain
     if before is None or before.drain != id or before.cancelled:
         earlier = before.away if before is not None else ()
         before = NodeMasterStatus(uid=name, drain=id, started=now, away=earlier)
@@ -66,13 +69,14 @@ def _going_on(
         elif guest.demand.node == name and guest.demand.going and not guest.demand.fixed:
             waiting.append(DrainWait(vm=vm, reason="it is being stopped", going=True))
         elif guest.demand.node == name and guest.leaving is None and not guest.demand.going:
-            reason = why.get(vm, NEXT)
-            waiting.append(DrainWait(vm=vm, reason=reason, going=reason == NEXT))
+            reason = DOWN if asked.stops else why.get(vm, NEXT)
+            waiting.append(DrainWait(vm=vm, reason=reason, going=reason in (NEXT, DOWN)))
+    stopped = [each.vm for each in waiting if each.reason == DOWN]
     empty = not any(name in (guest.demand.node, guest.leaving) for guest in guests)
     return replace(
         before,
         finished=(before.finished or now) if empty else "",
-        away=tuple(sorted({*before.away, *begun})),
+        away=tuple(sorted({*before.away, *begun, *stopped})),
         waiting=tuple(sorted(waiting, key=lambda each: each.vm)),
     )
 

@@ -127,6 +127,8 @@ class VmView:
     """It failed here too often: while its back-off lasts, another node may have it."""
     shut_down: str = ""
     """What is said of it while the cluster is shut down: its guest is ended beside the agent, in its turn."""
+    leaving: str = ""
+    """Why the node runs it no longer: its host goes down; empty while it may run here."""
     hung: str = ""
     """Why its guest counts as hung; empty while it does not."""
     now: float
@@ -202,7 +204,7 @@ def _bound_here(view: VmView) -> bool:
 
 def _runs_here(view: VmView) -> bool:
     wished = view.desired is not None and view.desired.wish is Wish.RUN
-    return wished and _bound_here(view) and not view.fenced
+    return wished and _bound_here(view) and not (view.fenced or view.leaving)
 
 
 def _stray(view: VmView, domain: Observed) -> Decision:
@@ -319,6 +321,8 @@ def _stop_reason(view: VmView) -> str:
         return view.desired.reason
     if view.fenced:
         return "this node is being fenced"
+    if view.leaving:
+        return view.leaving
     if view.binding is None:
         return "it is not placed on this node any more"
     why = f": {view.binding.reason}" if view.binding.reason else ""
@@ -327,7 +331,8 @@ def _stop_reason(view: VmView) -> str:
 
 def leaves(view: VmView) -> bool:
     """Whether it is to run, and not here: an end of its run here is none of the guest's own."""
-    return view.desired is not None and view.desired.wish is Wish.RUN and not _bound_here(view)
+    wished = view.desired is not None and view.desired.wish is Wish.RUN
+    return wished and (bool(view.leaving) or not _bound_here(view))
 
 
 def _stop(view: VmView, domain: Observed, why: str) -> Decision:
@@ -405,6 +410,8 @@ def _absent_unclaimed(view: VmView) -> Decision:
         return _wait(_resting_phase(view) if _last_here(view) else None, desired.reason if desired else "")
     if desired.wish is Wish.DELETED and view.purge and not (view.claim and view.claim.purged):
         return Decision(step=Step.CLAIM, phase=Phase.TERMINATING, message="claiming it to trash its images")
+    if desired.wish is Wish.RUN and view.leaving:
+        return _wait(Phase.STOPPED, view.leaving)
     if not _runs_here(view):
         return _wait(_resting_phase(view), desired.reason)
     if view.now < view.memory.retry_at:

@@ -37,6 +37,8 @@ class VmRecords:
     bridges: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     """What its interfaces are connected to."""
+    home_goes: bool = False
+    """The node that it is bound to goes down, and it may start elsewhere."""
     cannot_migrate: str = ""
     """Why it cannot be migrated live at all; empty when it can."""
     failed_migration: str = ""
@@ -135,8 +137,9 @@ def plan_master(
         for vm, reason in sorted(placement.reasons.items())
         if vm not in placement.bindings and vm not in placement.stays
     ]
+    going = {records.metadata.name for records in vms if records.home_goes}
     stays = tuple(
-        Stay(vm=vm, node=node, reason=f"tried again on {node}, no other takes it: {placement.reasons[vm]}")
+        Stay(vm=vm, node=node, reason=f"{_again(vm in going, node)}: {placement.reasons[vm]}")
         for vm, node in sorted(placement.stays.items())
     )
     unbinds += [Unbind(vm=vm, reason=reason) for vm, reason in sorted(placement.evicted.items())]
@@ -148,6 +151,16 @@ def plan_master(
         stays=stays,
         evictions=evictions_of(vms, nodes, constraints, placement.bindings),
     )
+
+
+GOES_DOWN = "goes down"
+"""What a node whose host is shut down says to new VMs."""
+
+
+def _again(goes: bool, node: str) -> str:
+    if goes:
+        return f"{node} goes down; it starts there again unless another node takes it before"
+    return f"tried again on {node}, no other takes it"
 
 
 def evictions_of(
@@ -277,6 +290,9 @@ def demand_of(records: VmRecords) -> VmDemand:
         node, fixed = there, f"it is on its way from {claim.node}"
     else:
         fixed = "its deletion is under way" if purging else ""
+    failed = records.failed
+    if records.home_goes and binding is not None:
+        failed = {**failed, binding.node: FailedOn(count=0, why=GOES_DOWN)}
     return VmDemand(
         name=records.metadata.name,
         cpu=0 if purging else records.spec.cpu.cores,
@@ -288,8 +304,8 @@ def demand_of(records: VmRecords) -> VmDemand:
         controller=records.spec.controller,
         node=node,
         homes=records.homes,
-        failed=records.failed,
-        leaves=node in records.failed and not _owned(records) and not purging,
+        failed=failed,
+        leaves=node in failed and not _owned(records) and not purging,
         preemption=records.spec.preemption and not purging,
         fixed=fixed,
         bridges=() if purging else records.bridges,

@@ -134,6 +134,7 @@ def _in_force(reader: Reader, name: str, spec: Mapping[str, Any]) -> dict[str, A
         "maintenance": intent.maintenance,
         "drain": intent.drain,
         "bringBack": intent.bring_back or None,
+        "shutdown": encode(intent.shutdown) if intent.shutdown is not None else None,
         "requested": intent.requested or None,
     }
     shown = {key: value for key, value in asked.items() if value is not None}

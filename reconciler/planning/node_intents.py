@@ -1,4 +1,5 @@
-"""What `vcl cordon|uncordon|drain|node maintenance` do to a node's intent record, and what is then in force.
+"""What `vcl cordon|uncordon|drain` and `vcl node maintenance|shutdown` do to a node's intent record, and what
+is then in force.
 
 Pure, so that the master, the agents, the read model and the simulation agree. Invariants: an intent never
 touches the manifest; a verb is cleared by its opposite, and by a later change of the field in the manifest;
@@ -11,8 +12,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.resources.errors import ConflictError
-from reconciler.resources.infrastructure import NodeSpec
-from reconciler.resources.records import NodeIntent
+from reconciler.resources.infrastructure import NodeSpec, ShutdownPolicy
+from reconciler.resources.records import NodeIntent, NodeShutdown
 
 
 class NodeVerb(StrEnum):
@@ -23,26 +24,42 @@ class NodeVerb(StrEnum):
     DRAIN = "drain"
     MAINTENANCE_ON = "maintenance-on"
     MAINTENANCE_OFF = "maintenance-off"
+    SHUTDOWN = "shutdown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeRequest:
-    """`id` is unique and names this request; `now` is wall-clock time; `bring_back`: what went comes back."""
+    """`id` is unique and names this request; `now` is wall-clock time; `bring_back`: what went comes back.
+    Of a shutdown: by which `policy`, for how long, and which boot of the host it ends."""
 
     verb: NodeVerb
     id: str
     now: str
     bring_back: bool = False
+    policy: ShutdownPolicy = ShutdownPolicy.MIGRATE
+    timeout_seconds: int = 300
+    boot_id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InForce:
     """`spec`: the manifest's with what verbs asked for; `drain`: the id of the request by which the node's
-    VMs have to go, empty while they may stay; `bring_back`: as asked."""
+    VMs have to go, empty while they may stay; `bring_back`: as asked; `shutdown`: its host goes down."""
 
     spec: NodeSpec
     drain: str = ""
     bring_back: bool = False
+    shutdown: NodeShutdown | None = None
+
+    @property
+    def stops(self) -> bool:
+        """Whether the node's guests are shut down where they are."""
+        return self.shutdown is not None and self.shutdown.policy is not ShutdownPolicy.MIGRATE
+
+    @property
+    def lets_go(self) -> bool:
+        """Whether VMs that the node does not run (any more) may start elsewhere."""
+        return self.shutdown is not None and self.shutdown.policy is not ShutdownPolicy.FREEZE
 
 
 BY_MANIFEST = "manifest"
@@ -55,11 +72,22 @@ def in_force(spec: NodeSpec, intent: NodeIntent) -> InForce:
     cordoned = spec.unschedulable if intent.unschedulable is None else intent.unschedulable
     maintenance = spec.maintenance if intent.maintenance is None else intent.maintenance
     drain = (intent.drain or BY_MANIFEST) if maintenance else (intent.drain or "") if cordoned else ""
+    shutdown = intent.shutdown
+    if shutdown is not None and shutdown.policy is not ShutdownPolicy.FREEZE:
+        drain = drain or shutdown.id
     return InForce(
-        spec=replace(spec, unschedulable=cordoned, maintenance=maintenance),
+        spec=replace(spec, unschedulable=cordoned or shutdown is not None, maintenance=maintenance),
         drain=drain,
         bring_back=intent.bring_back and not drain,
+        shutdown=shutdown,
     )
+
+
+def in_this_boot(intent: NodeIntent, boot_id: str) -> NodeIntent:
+    """Without the shutdown that another boot of the host has ended with."""
+    if intent.shutdown is None or intent.shutdown.boot_id == boot_id:
+        return intent
+    return replace(intent, shutdown=None)
 
 
 def apply_node_verb(request: NodeRequest, name: str, spec: NodeSpec, intent: NodeIntent) -> NodeIntent:
@@ -102,7 +130,9 @@ def _changed(request: NodeRequest, name: str, spec: NodeSpec, intent: NodeIntent
                     cure=f"`vcl node maintenance {name} off` ends it",
                 )
             free = _over(spec.unschedulable, False)
-            return replace(intent, unschedulable=free, drain=None, bring_back=request.bring_back)
+            return replace(
+                intent, unschedulable=free, drain=None, shutdown=None, bring_back=request.bring_back
+            )
         case NodeVerb.DRAIN:
             if now.drain:
                 return intent
@@ -115,6 +145,19 @@ def _changed(request: NodeRequest, name: str, spec: NodeSpec, intent: NodeIntent
         case NodeVerb.MAINTENANCE_OFF:
             off = _over(spec.maintenance, False)
             return replace(intent, maintenance=off, drain=None, bring_back=request.bring_back)
+        case NodeVerb.SHUTDOWN:
+            return replace(intent, shutdown=_shutdown(request, intent), bring_back=False)
+
+
+def _shutdown(request: NodeRequest, intent: NodeIntent) -> NodeShutdown:
+    """Asked again it is the same one, by the policy that was asked for last."""
+    before = in_this_boot(intent, request.boot_id).shutdown
+    return NodeShutdown(
+        id=before.id if before is not None else request.id,
+        policy=request.policy,
+        boot_id=request.boot_id,
+        timeout_seconds=request.timeout_seconds,
+    )
 
 
 def _over(said: bool, wanted: bool) -> bool | None:

@@ -78,6 +78,24 @@ class MigrationPolicy:
     bandwidth: int = quantity("bytes", default=0)
 
 
+class ShutdownPolicy(StrEnum):
+    """What becomes of a node's VMs when its host goes down in order. Migrate: they leave as in a drain, and
+    what cannot is stopped. Stop: they are shut down, and start elsewhere. Freeze: they are shut down, and
+    start on that node again when it is back."""
+
+    MIGRATE = "Migrate"
+    STOP = "Stop"
+    FREEZE = "Freeze"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeShutdownPolicy:
+    """`timeout_seconds`: for VMs to leave, and again for those that are left to power off."""
+
+    policy: ShutdownPolicy = ShutdownPolicy.MIGRATE
+    timeout_seconds: int = 300
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """The singleton named 'cluster'."""
@@ -87,6 +105,7 @@ class ClusterSpec:
     fencing: FencingPolicy = field(default_factory=FencingPolicy)
     drain: DrainPolicy = field(default_factory=DrainPolicy)
     migration: MigrationPolicy = field(default_factory=MigrationPolicy)
+    node_shutdown: NodeShutdownPolicy = field(default_factory=NodeShutdownPolicy)
     timers: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from reconciler.resources.codec import decode, encode
+from reconciler.resources.infrastructure import ShutdownPolicy
 from reconciler.resources.migrations import ClaimMigration
 
 T = TypeVar("T")
@@ -141,18 +142,31 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeShutdown:
+    """The host of a node goes down in order. `boot_id`: of the boot that ends so; in another one it is over.
+    `timeout_seconds`: for guests to power off, once they are asked."""
+
+    id: str
+    policy: ShutdownPolicy
+    boot_id: str
+    timeout_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeIntent:
     """What verbs asked for on top of a Node's manifest; shown in `get`, cleared by the opposite verb.
 
     `unschedulable`, `maintenance`: stand above the manifest's, None: as the manifest says. `spec_...`: what
     it said at the time; a later change of that field clears the verb. `drain`: an id: the node's VMs go
-    elsewhere until it is uncordoned. `bring_back`: those that went for a drain come back.
+    elsewhere until it is uncordoned. `bring_back`: those that went for a drain come back. `shutdown`: until
+    the host has booted again, or is uncordoned.
     """
 
     unschedulable: bool | None = None
     maintenance: bool | None = None
     drain: str | None = None
     bring_back: bool = False
+    shutdown: NodeShutdown | None = None
     spec_unschedulable: bool = False
     spec_maintenance: bool = False
     requested: str = ""

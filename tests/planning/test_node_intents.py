@@ -12,9 +12,10 @@ from reconciler.planning.node_intents import (
     apply_node_verb,
     asks_nothing,
     in_force,
+    in_this_boot,
 )
 from reconciler.resources.errors import ConflictError
-from reconciler.resources.infrastructure import NodeSpec
+from reconciler.resources.infrastructure import NodeSpec, ShutdownPolicy
 from reconciler.resources.records import NodeIntent
 
 PLAIN = NodeSpec()
@@ -102,3 +103,24 @@ def test_what_went_comes_back_only_when_asked_and_only_while_nothing_drains(verb
     back = ask(verb, PLAIN, began, bring_back=True)
     assert in_force(PLAIN, back).bring_back
     assert not in_force(PLAIN, ask(NodeVerb.DRAIN, PLAIN, back)).bring_back
+
+
+def test_a_shutdown_counts_in_the_boot_that_it_was_asked_in_and_ends_with_an_uncordon() -> None:
+    def shut(policy: ShutdownPolicy, before: NodeIntent | None = None, id: str = "id1") -> NodeIntent:
+        request = NodeRequest(
+            verb=NodeVerb.SHUTDOWN, id=id, now="now", policy=policy, timeout_seconds=60, boot_id="boot1"
+        )
+        return apply_node_verb(request, "r1", PLAIN, before or NodeIntent())
+
+    leaving = shut(ShutdownPolicy.MIGRATE)
+    assert now(PLAIN, leaving) == (True, False, "id1")
+    assert (in_force(PLAIN, leaving).stops, in_force(PLAIN, leaving).lets_go) == (False, True)
+    stopping = shut(ShutdownPolicy.STOP, leaving, "id2")
+    assert now(PLAIN, stopping) == (True, False, "id1"), "it is the same shutdown"
+    assert (in_force(PLAIN, stopping).stops, in_force(PLAIN, stopping).lets_go) == (True, True)
+    frozen = shut(ShutdownPolicy.FREEZE)
+    assert now(PLAIN, frozen) == (True, False, "")
+    assert (in_force(PLAIN, frozen).stops, in_force(PLAIN, frozen).lets_go) == (True, False)
+    assert in_this_boot(frozen, "boot1") == frozen
+    assert asks_nothing(in_this_boot(frozen, "boot2"))
+    assert asks_nothing(ask(NodeVerb.UNCORDON, PLAIN, frozen))

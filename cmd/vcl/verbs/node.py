@@ -35,6 +35,7 @@ def node(ctx: typer.Context) -> None:
     \b
     Example:
       vcl node maintenance r2 on
+      vcl node shutdown r2
       vcl node confirm-down r3
     """
     if ctx.invoked_subcommand is None:
@@ -128,25 +129,38 @@ def maintenance(
 @app.command("shutdown", epilog=EPILOG)
 def shutdown(
     ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NODE]", help="The node; by default this one")] = "",
+    policy: Annotated[
+        str, typer.Option("--policy", help="One of Migrate, Stop, Freeze; by default the cluster's")
+    ] = "",
     local: Annotated[
         bool, typer.Option("--local", help="Shut down the VMs of this host, whatever else does not work")
     ] = False,
-    deadline: Deadline = "300",
+    deadline: Deadline = "",
     reason: Reason = "",
     power_off: Annotated[
-        bool, typer.Option("--power-off", help="Then switch this host off, by vcld's `power.offCommand`")
+        bool,
+        typer.Option(
+            "--power-off", help="With --local: then switch this host off, by vcld's `power.offCommand`"
+        ),
     ] = False,
     yes: Yes = False,
     config: Annotated[str, typer.Option("--config", "-c", help="vcld's configuration")] = CONFIG,
 ) -> int:
-    """Shut down the VMs of this host, as the last resort.
+    """Empty a node whose host goes down.
 
-    For when 'vcl cluster shutdown' cannot be: also without vcld, which is then not needed, only libvirt. The
-    order is the same: it is on this host's disk, the others take it over as soon as they hear of it, and
-    nothing starts again until 'vcl cluster start'.
+    Its VMs leave by a policy, which 'nodeShutdown' in the Cluster's manifest sets. Migrate: as in a drain,
+    and what cannot leave within the deadline is shut down. Stop: they are shut down, and start elsewhere.
+    Freeze: they are shut down, and start on this node again when it is back. It takes VMs again when its host
+    has booted, or after 'vcl uncordon'. The host itself is not switched off.
+
+    With --local, the last resort: all VMs of this host are shut down as by 'vcl cluster shutdown', also
+    without vcld, and no VM of the cluster starts until 'vcl cluster start'.
 
     \b
     Example:
+      vcl node shutdown r2
+      vcl node shutdown --policy=Freeze --deadline=2m --yes
       vcl node shutdown --local --deadline=120 --yes
     """
     from vcl.durations import parse_duration
@@ -154,11 +168,12 @@ def shutdown(
     from vcl.prompting import confirm
 
     if not local:
-        raise UsageError(
-            "say --local, for the VMs of this host alone",
-            cure="'vcl drain' empties a node, 'vcl cluster shutdown' shuts all of them down",
-        )
-    seconds = parse_duration(deadline)
+        if power_off or reason:
+            raise UsageError("--power-off and --reason are for --local", cure="leave them out")
+        return _depart(ctx, name, policy, deadline, yes=yes)
+    if name or policy:
+        raise UsageError("--local is for this host and has no policy", cure="leave out NODE and --policy")
+    seconds = parse_duration(deadline or "300")
     question = (
         "All VMs of this host are shut down, and no VM of the cluster starts until 'vcl cluster start'."
     )
@@ -166,6 +181,26 @@ def shutdown(
         print("Cancelled, nothing was shut down", file=sys.stderr)
         return 1
     return shut_down_here(connect(ctx), seconds, reason=reason, power_off=power_off, config=config)
+
+
+def _depart(ctx: typer.Context, name: str, policy: str, deadline: str, *, yes: bool) -> int:
+    """`vcl node shutdown` without --local."""
+    from vcl.departing import POLICIES, shut_down_node
+    from vcl.durations import parse_duration
+    from vcl.prompting import confirm
+
+    if policy and policy not in POLICIES:
+        raise UsageError(f"there is no policy '{policy}'", cure=f"write one of {', '.join(POLICIES)}")
+    timeout, client = parse_duration(deadline) if deadline else None, connect(ctx)
+    if name:
+        name = checked_name(name.removeprefix("node/"))
+    else:
+        name = str((client.get("/version") or {}).get("node") or "")
+    question = f"No VM runs on node {name} until its host has booted, or 'vcl uncordon {name}'."
+    if not confirm(question, yes=yes, what="shutting a node's VMs down"):
+        print("Cancelled, nothing was shut down", file=sys.stderr)
+        return 1
+    return shut_down_node(client, name, policy=policy, timeout=timeout)
 
 
 def _under_way(name: str, fencing: dict[str, Any], incident: str) -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from reconciler.adapters.http_api import requests
-from reconciler.adapters.http_api.errors import Handler, json_response
+from reconciler.adapters.http_api.errors import BadRequest, Handler, json_response
 from reconciler.adapters.http_api.plans import plans_of
 from reconciler.adapters.http_api.services import SERVICES
 from reconciler.planning.confirming import Word
 from reconciler.planning.node_intents import NodeVerb
 from reconciler.resources.codec import encode
 from reconciler.resources.errors import ConflictError
+from reconciler.resources.infrastructure import ShutdownPolicy
 from reconciler.resources.kinds import Kind
 
+LONGEST_TIMEOUT = 86_400
 LONGEST = 200
 """Characters of a name that a client gives itself."""
 
@@ -31,18 +35,47 @@ async def confirm_down(request: web.Request) -> web.StreamResponse:
 
 
 def node_verb_handler(verb: NodeVerb) -> Handler:
-    """The handler of one verb; those that end a drain take `bringBack`."""
-    allowed = ("bringBack",) if verb in (NodeVerb.UNCORDON, NodeVerb.MAINTENANCE_OFF) else ()
+    """The handler of one verb; those that end a drain take `bringBack`, a shutdown how it goes."""
+    allowed: tuple[str, ...] = ()
+    if verb in (NodeVerb.UNCORDON, NodeVerb.MAINTENANCE_OFF):
+        allowed = ("bringBack",)
+    elif verb is NodeVerb.SHUTDOWN:
+        allowed = ("policy", "timeoutSeconds")
 
     async def handler(request: web.Request) -> web.StreamResponse:
         services, name = request.app[SERVICES], request.match_info["name"]
         data = await requests.body(request, allowed=allowed)
-        await services.intents.apply_to_node(verb, name, bring_back=requests.boolean(data, "bringBack"))
+        await services.intents.apply_to_node(
+            verb,
+            name,
+            bring_back=requests.boolean(data, "bringBack"),
+            policy=_policy(data),
+            timeout_seconds=_timeout(data),
+        )
         return web.Response(
             body=services.objects.get(Kind.NODE, name).json(), content_type="application/json"
         )
 
     return handler
+
+
+def _policy(data: dict[str, Any]) -> ShutdownPolicy | None:
+    if "policy" not in data:
+        return None
+    said = requests.text(data, "policy")
+    if said not in set(ShutdownPolicy):
+        allowed = ", ".join(ShutdownPolicy)
+        raise BadRequest(f"policy: {said[:40]!r} is not understood", cure=f"write one of {allowed}")
+    return ShutdownPolicy(said)
+
+
+def _timeout(data: dict[str, Any]) -> int | None:
+    value = data.get("timeoutSeconds")
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LONGEST_TIMEOUT:
+        raise BadRequest(f"timeoutSeconds: must be a whole number from 0 to {LONGEST_TIMEOUT}")
+    return value
 
 
 async def drain_plan(request: web.Request) -> web.StreamResponse:

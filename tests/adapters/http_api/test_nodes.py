@@ -69,3 +69,16 @@ async def test_verbs_of_nodes_are_recorded_and_shown(desk: Desk, api: Any) -> No
     status, answer = await api.call("POST", "nodes/r3/uncordon", json={"bringBack": True})
     assert (status, answer["status"]["intent"]["bringBack"]) == (200, True)
     assert (await api.call("POST", "nodes/r9/cordon", json={}))[0] == 404
+
+
+async def test_a_shutdown_is_by_the_policy_of_the_cluster_or_by_its_own(desk: Desk, api: Any) -> None:
+    await desk.put({keys.member("r3"): Member(address="10.0.0.3", rank=2, version="")})
+    status, answer = await api.call("POST", "nodes/r3/shutdown", json={})
+    assert (status, answer["status"]["unschedulable"]) == (200, True)
+    asked = answer["status"]["intent"]["shutdown"]
+    assert (asked["policy"], asked["timeoutSeconds"]) == ("Migrate", 300)
+    own = {"policy": "Freeze", "timeoutSeconds": 20}
+    status, answer = await api.call("POST", "nodes/r3/shutdown", json=own)
+    assert answer["status"]["intent"]["shutdown"] == {**asked, **own}
+    for wrong in ({"policy": "Move"}, {"timeoutSeconds": -1}, {"timeoutSeconds": True}, {"bringBack": True}):
+        assert (await api.call("POST", "nodes/r3/shutdown", json=wrong))[0] == 400

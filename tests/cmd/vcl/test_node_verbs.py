@@ -99,3 +99,42 @@ def test_maintenance_begins_with_a_drain_and_ends_with_a_word(vcl: Any, api: Any
 def test_maintenance_is_on_or_off(vcl: Any) -> None:
     assert vcl("node", "maintenance", "r1", "maybe").err.startswith("error: 'maybe' is neither on nor off")
     assert vcl("node", "maintenance", "r1", "on", "--return").code == 1
+
+
+def test_a_node_that_goes_down_is_followed_until_it_has_no_vm(vcl: Any, api: Any) -> None:
+    for name in [name for kind, name in api.objects if kind == "virtualmachines"]:
+        api.objects["virtualmachines", name]["status"]["claim"] = {}
+    done = vcl("node", "shutdown", "r1", "--policy=Freeze", "--deadline=1m", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert "r1 has no VM any more" in done.out
+    assert api.requests("POST")[-1] == (
+        "nodes/r1/shutdown",
+        {},
+        {"policy": "Freeze", "timeoutSeconds": 60},
+    )
+
+
+def test_a_policy_that_does_not_exist_is_refused(vcl: Any, api: Any) -> None:
+    assert "there is no policy 'Move'" in vcl("node", "shutdown", "r1", "--policy=Move", "--yes").err
+    assert api.requests("POST") == []
+
+
+def test_what_cannot_leave_a_node_that_goes_down_is_shut_down(vcl: Any, api: Any) -> None:
+    """The VM web stays for the drain, and is gone when it was asked to stop."""
+    for kind, name in api.objects:
+        if kind == "virtualmachines":
+            api.objects[kind, name]["status"]["claim"] = {"node": "r1"} if name == "web" else {}
+
+    def begin(item: dict[str, Any], verb: str) -> None:
+        policy = api.requests("POST")[-1][2].get("policy") or "Migrate"
+        item["status"]["intent"] = {"shutdown": {"id": "id1", "policy": policy, "timeoutSeconds": 2}}
+        item["status"]["drain"] = {"id": "id1", "waiting": [{"vm": "web", "reason": "it stays"}]}
+        if policy == "Stop":
+            api.objects["virtualmachines", "web"]["status"]["claim"] = {}
+
+    api.on_verb = begin
+    done = vcl("node", "shutdown", "r1", "--yes")
+    assert (done.code, done.err) == (0, "")
+    assert [body for path, _, body in api.requests("POST")] == [{}, {"policy": "Stop", "timeoutSeconds": 2}]
+    assert "node/r1: what has not left is shut down\n" in done.out
+    assert done.out.endswith("node/r1 has no VM any more; 'vcl uncordon r1' if its host stays on after all\n")

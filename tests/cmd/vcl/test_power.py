@@ -119,9 +119,9 @@ def test_the_vms_of_one_host_alone(vcl: Any, api: Any) -> None:
     done = vcl("node", "shutdown", "--local", "--yes")
     assert done.code == 0
     assert done.out.endswith("virtualmachine/db stopped\nnode/r1 shut down\n")
-    refused = vcl("node", "shutdown", "--yes")
+    refused = vcl("node", "shutdown", "--local", "r2", "--yes")
     assert refused.code == 1
-    assert "say --local" in refused.err
+    assert "--local is for this host" in refused.err
 
 
 def test_without_vcld_the_host_is_shut_down_all_the_same(tmp_path: Path) -> None:
