@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.placement_input import cannot_migrate
 from reconciler.planning.lifecycle import Decision, VmView
-from reconciler.planning.restart import pending_fields
+from reconciler.planning.restart import never_taken, pending_fields
 from reconciler.resources import keys
 from reconciler.resources.codec import decode
 from reconciler.resources.domains import DomainPhase, Observed
@@ -35,8 +35,8 @@ def build_status(
     running = phase in (Phase.RUNNING, Phase.PAUSED, Phase.MIGRATING)
     previous = state.written
     claim = view.claim
-    pending = _pending(context, view, vm) if running else ()
-    message = _message(state, decision, phase, pending)
+    pending, never = _differences(context, view, vm) if running else ((), ())
+    message = _message(state, decision, phase, pending, never)
     conditions = _conditions(view, state, phase, message, pending)
     if running and vm is not None:
         why_not = cannot_migrate(context.views, view.name, vm, context.migrates)
@@ -67,7 +67,9 @@ def _concerns(view: VmView) -> bool:
     return bound or (view.claim is not None and view.claim.node == view.node)
 
 
-def _message(state: VmState, decision: Decision, phase: Phase, pending: tuple[str, ...]) -> str:
+def _message(
+    state: VmState, decision: Decision, phase: Phase, pending: tuple[str, ...], never: tuple[str, ...]
+) -> str:
     if phase is Phase.FAILED and not decision.message:
         failures = state.failures
         times = f" ({failures.count} times)" if failures.count > 1 else ""
@@ -76,18 +78,22 @@ def _message(state: VmState, decision: Decision, phase: Phase, pending: tuple[st
         notes = list(state.notes)
         if pending:
             notes.append(f"{', '.join(pending)} changed: takes effect at the next restart")
-        return "; ".join(notes)
+        return "; ".join((*notes, *never))
     return decision.message
 
 
-def _pending(context: NodeContext, view: VmView, vm: VirtualMachineSpec | None) -> tuple[str, ...]:
+def _differences(
+    context: NodeContext, view: VmView, vm: VirtualMachineSpec | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of the spec that it was started with and the wanted one: what waits for a restart, what never comes."""
     pin = context.views.record(keys.pin(view.name), Pin)
     if vm is None or pin is None or pin.uid != view.uid or not pin.spec:
-        return ()
+        return (), ()
     try:
-        return pending_fields(decode(VirtualMachineSpec, pin.spec, "spec"), vm)
+        started = decode(VirtualMachineSpec, pin.spec, "spec")
     except InvalidInput as error:
-        return (f"spec (what it was started with cannot be read: {error.message})",)
+        return (f"spec (what it was started with cannot be read: {error.message})",), ()
+    return pending_fields(started, vm), never_taken(started, vm)
 
 
 def _conditions(

@@ -28,7 +28,7 @@ def test_back_off_doubles_from_one_second_to_a_minute() -> None:
 
 def test_only_what_the_guest_sees_waits_for_a_restart() -> None:
     wanted = spec(cpu={"cores": 2}, priority=5, domainXML="<domain/>", runStrategy="Manual")
-    assert pending_fields(spec(), wanted) == ("spec.cpu", "spec.domainXML")
+    assert pending_fields(spec(), wanted) == ("spec.cpu.cores", "spec.domainXML")
     assert pending_fields(spec(), spec(memory="1024Mi")) == ()
 
 
