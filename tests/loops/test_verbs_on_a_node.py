@@ -38,6 +38,12 @@ class Seen:
         found: dict[str, Any] = view.object["status"] if view else {}
         return found
 
+    def pending(self) -> str:
+        """What RestartRequired lists; empty when nothing waits."""
+        conditions = self.status().get("conditions", ())
+        found = [each for each in conditions if (each["type"], each["status"]) == ("RestartRequired", "True")]
+        return str(found[0]["message"]) if found else ""
+
     async def becomes(self, phase: str) -> None:
         await self.node.until(lambda: self.status().get("phase") == phase, 10.0)
 
@@ -93,6 +99,17 @@ async def test_restart_is_a_new_run(seen: Seen, strategy: RunStrategy, force: bo
     assert before[1] is not None
     assert after.restart is not None
     assert after.clients != before[1].clients
+
+
+async def test_what_waits_for_a_restart_is_listed_until_a_restart_applies_it(seen: Seen) -> None:
+    await seen.node.apply("web", SMALL)
+    await seen.becomes("Running")
+    await seen.node.apply("web", {**SMALL, "cpu": {"cores": 2}, "memory": "128Mi"})
+    await seen.node.until(lambda: seen.pending() == "spec.cpu.cores, spec.memory", 10.0)
+    assert seen.status()["message"].endswith("changed: takes effect at the next restart")
+    await seen.ask(Verb.RESTART)
+    await seen.node.until(lambda: seen.status().get("phase") == "Running" and not seen.pending(), 10.0)
+    assert "restart" not in seen.status().get("message", "")
 
 
 async def test_a_reset_leaves_the_run_as_it_is(seen: Seen) -> None:
