@@ -14,6 +14,7 @@ from vcl import output
 from vcl.describing import part
 from vcl.durations import human_duration
 from vcl.powering import power_line
+from vcl.rebalancing import rebalance_line
 from vcl.sheet import Sheet
 from vcl.table import clean, render
 from vcl.verbs.confirm import held_deletions, object_name
@@ -36,6 +37,7 @@ def status_text(status: Object, vms: Sequence[Object]) -> str:
         sheet.field("Master", _master(status, cluster))
         sheet.field("Quorum", _quorum(part(cluster, "quorum")))
     sheet.optional("Power", power_line(part(status, "power")))
+    sheet.optional("Rebalancing", rebalance_line(part(status, "rebalance")))
     sheet.optional("Store", _store(part(status, "store"), nodes))
     sheet.optional("Versions", _versions(nodes))
     sheet.field("Virtual machines", _machines(vms))

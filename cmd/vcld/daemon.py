@@ -35,6 +35,7 @@ from reconciler.loops.placement_status import placement_of
 from reconciler.loops.plans import Plans
 from reconciler.loops.power_orders import OrderKeeper
 from reconciler.loops.power_requests import PowerDesk
+from reconciler.loops.rebalance_requests import RebalanceRequests
 from reconciler.loops.session import Begun, begin, doubts, patiently, seen_of
 from reconciler.loops.supervisor import Supervisor
 from reconciler.loops.writer import Writer
@@ -47,6 +48,7 @@ from reconciler.resources.codec import encode
 from reconciler.resources.errors import StoreError, VclError
 from reconciler.resources.infrastructure import StoragePoolSpec
 from reconciler.resources.membership import NodeHealth
+from reconciler.resources.rebalancing import RebalanceRecord
 from reconciler.resources.records import SchemaRecord, Session
 from vcld.beside import confirmations, status_tree
 from vcld.config import Config, StoreType
@@ -377,6 +379,7 @@ class Daemon:
 
         manifests = Manifests(node.manifests)
         absent = partial(absence, node.ports, node.membership)
+        plans = Plans(node.views, CLOCK, node.manifests.reader, manifests, absent)
         return ApiServices(
             objects=objects,
             manifests=manifests,
@@ -396,9 +399,10 @@ class Daemon:
             logs=logs,
             disks=node.locks,
             adoptions=node.adoptions,
-            plans=Plans(node.views, CLOCK, node.manifests.reader, manifests, absent),
+            plans=plans,
             migrations=MigrationRequests(node.views, node.writer, CLOCK, IDS, absent),
             power=node.power.requests,
+            rebalancing=RebalanceRequests(node.views, node.writer, CLOCK, IDS, plans),
         )
 
     @staticmethod
@@ -437,6 +441,7 @@ class Daemon:
             "timers": encode(node.ports.timers),
             "fencing": fencing_of(node),
             "power": node.power.requests.view(),
+            "rebalance": _rebalance(node),
             "store": self._store_status(node),
             "agent": {"queued": node.agent.queued},
             "manifests": {
@@ -473,6 +478,11 @@ class Daemon:
             except (VclError, TimeoutError) as error:
                 log.warning("controller %s: closing: %s", controller.name, error)
         await asyncio.to_thread(node.pools.close)
+
+
+def _rebalance(node: Node) -> dict[str, Any]:
+    record = node.views.record(keys.REBALANCE, RebalanceRecord)
+    return dict(encode(record)) if record is not None else {}
 
 
 async def _first(*events: asyncio.Event) -> None:

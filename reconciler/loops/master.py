@@ -17,6 +17,7 @@ from reconciler.loops.agent_state import RecordEvent
 from reconciler.loops.migrating import Migrations, MigrationsContext
 from reconciler.loops.placement_input import migrations_by_vm, read_nodes, read_vm
 from reconciler.loops.placement_writes import placed_status
+from reconciler.loops.rebalancing import Rebalancer, RebalancerContext, Situation
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
 from reconciler.planning.drains import drain_status
@@ -61,6 +62,7 @@ _RELEVANT = (
     keys.FENCES,
     keys.FAILURES,
     keys.MIGRATIONS,
+    keys.REBALANCE,
 )
 _OF_ONE_VM = (
     f"{keys.SPECS}{Kind.VIRTUAL_MACHINE}/",
@@ -108,6 +110,15 @@ class Master:
                 event=context.event,
                 absent=context.absent,
                 reached=context.reached,
+            )
+        )
+        self._rebalancer = Rebalancer(
+            RebalancerContext(
+                clock=context.clock,
+                views=context.views,
+                writer=context.writer,
+                event=context.event,
+                absent=context.absent,
             )
         )
         self._records: dict[str, VmRecords] = {}
@@ -194,6 +205,9 @@ class Master:
             await self._tell(plan.not_placed[start : start + _BATCH])
         await self._tell_stays(plan.stays)
         await self._evict(plan, [node.name for node in nodes])
+        await self._rebalancer.step(
+            Situation(vms=list(self._records.values()), nodes=nodes, constraints=self._constraints())
+        )
         return plan
 
     async def _in_turn(self, plan: MasterPlan) -> MasterPlan:

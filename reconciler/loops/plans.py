@@ -17,9 +17,10 @@ from reconciler.loops.views import Views
 from reconciler.planning.eviction import Evictions
 from reconciler.planning.headroom import Cluster, Headroom, headroom
 from reconciler.planning.manifest_values import Manifest, ObjectKey
-from reconciler.planning.master import VmRecords, demand_of, demanded, evictions_of
+from reconciler.planning.master import VmRecords, demand_of, demanded, evictions_of, guests_of
 from reconciler.planning.placement import NamedConstraint, VmDemand
 from reconciler.planning.prospect import Prospect, Situation, Supposed, index_of, prospect, suppose_node
+from reconciler.planning.rebalancing import Draft, draft
 from reconciler.ports.clock import Clock
 from reconciler.ports.manifests import ApplyInput, ManifestService
 from reconciler.resources import keys
@@ -28,6 +29,7 @@ from reconciler.resources.errors import ConflictError, InvalidInput, NotFound
 from reconciler.resources.infrastructure import ClusterSpec, NodeSpec, Power
 from reconciler.resources.kinds import Kind
 from reconciler.resources.placementconstraint import PlacementConstraintSpec
+from reconciler.resources.rebalancing import RebalanceScope
 from reconciler.resources.records import ObjectMeta, Source, SpecRecord
 from reconciler.resources.virtualmachine import VirtualMachineSpec
 
@@ -116,6 +118,13 @@ class Plans:
         ]
         async with self._one:
             return await asyncio.to_thread(evictions_of, now.vms, only, now.constraints, {})
+
+    async def rebalance(self, scope: RebalanceScope) -> Draft:
+        """The moves that are worth it now, and who is not moved."""
+        now = await self._situation(_Edits())
+        uids = {vm.metadata.name: vm.metadata.uid for vm in now.vms}
+        async with self._one:
+            return await asyncio.to_thread(draft, now.nodes, guests_of(now.vms), uids, now.constraints, scope)
 
     async def require(self, index: str, files: Sequence[ApplyInput]) -> None:
         """ConflictError when a plan of these files, made now, would not be the one with this index."""

@@ -96,6 +96,24 @@ class NodeShutdownPolicy:
     timeout_seconds: int = 300
 
 
+class BalanceMode(StrEnum):
+    """When running VMs are moved for balance. Manual: only when a person asks for it."""
+
+    MANUAL = "Manual"
+    PARTIAL = "Partial"
+    FULL = "Full"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BalancePolicy:
+    """`hold_down_seconds`: so long nodes and VMs must have been as they are before VMs are moved by
+    themselves; `rest_seconds`: so long one that was moved stays."""
+
+    mode: BalanceMode = BalanceMode.MANUAL
+    hold_down_seconds: int = 600
+    rest_seconds: int = 3600
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterSpec:
     """The singleton named 'cluster'."""
@@ -106,6 +124,7 @@ class ClusterSpec:
     drain: DrainPolicy = field(default_factory=DrainPolicy)
     migration: MigrationPolicy = field(default_factory=MigrationPolicy)
     node_shutdown: NodeShutdownPolicy = field(default_factory=NodeShutdownPolicy)
+    balance: BalancePolicy = field(default_factory=BalancePolicy)
     timers: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -26,6 +26,7 @@ intent/power                    that the cluster is shut down: by which orders a
 power/ended                     the orders that a start has ended, for ever    any node
 power/start                     the last start, and when all was up            API, master
 power/flags                     Ceph's flags that a shutdown has set           any node
+rebalance                       the moves of a rebalancing, and how far it is   API, master
 event/NODE/SLOT                 a ring buffer                                  the node
 tombstone/KIND/NAME             a finished deletion                            master
 """
@@ -43,6 +44,7 @@ POWER_INTENT = "intent/power"
 POWER_ENDED = "power/ended"
 POWER_START = "power/start"
 POWER_FLAGS = "power/flags"
+REBALANCE = "rebalance"
 LEASES = "lease/"
 
 MANIFESTS = "manifest/"

@@ -152,6 +152,53 @@ def start(
     return follow_start(client, str(asked.get("id")), until) if wait else 0
 
 
+@app.command("rebalance", epilog=EPILOG)
+def rebalance(
+    ctx: typer.Context,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would be moved, and why")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Only what breaks a rule, and what makes room for it")
+    ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the one that goes on")] = False,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end")] = True,
+    timeout: Annotated[str, typer.Option("--timeout", help="Follow it for so long; 0: no limit")] = "0",
+) -> int:
+    """Move VMs, live, to where they are better off.
+
+    \b
+    VMs that break a rule are moved to where they keep it; then those whose move makes nodes more
+    evenly used, as far as it is worth it. A few at a time, as the Cluster's 'migration' says, and only
+    while every node is well. What cannot be migrated live stays. With 'balance' in the Cluster's
+    manifest it happens by itself.
+
+    \b
+    Example:
+      vcl cluster rebalance --dry-run
+      vcl cluster rebalance --timeout=30m
+    """
+    from vcl.durations import parse_duration
+    from vcl.rebalancing import draft_text, follow
+    from vcl.waiting import deadline as ends
+
+    client = connect(ctx)
+    if cancel:
+        client.post("rebalance/cancel", {})
+        print("cluster rebalancing cancelled; moves that had begun go on")
+        return 0
+    scope = {"scope": "Repair" if repair else "Full"}
+    print(draft_text(client.post("rebalance", {**scope, "dryRun": True}, at_least=60.0)), end="", flush=True)
+    if dry_run:
+        return 0
+    until = ends(parse_duration(timeout) or -1)
+    record = client.post("rebalance", scope, at_least=60.0)
+    if not record.get("moves"):
+        return 0
+    print("cluster rebalancing", flush=True)
+    return follow(client, str(record.get("id")), until) if wait else 0
+
+
 def _show(ask: Callable[[], Any], text: Callable[[Any], str], output_format: str, *, watch: bool) -> int:
     chosen = output.parse_format(output_format, ("yaml", "json"))
     if chosen.name and watch:

@@ -20,6 +20,7 @@ from reconciler.adapters.http_api import (
     objects,
     plans,
     power,
+    rebalancing,
 )
 from reconciler.adapters.http_api.errors import Handler, errors_as_status, within
 from reconciler.adapters.http_api.services import SERVICES, ApiServices, Limits
@@ -107,6 +108,9 @@ def _manifests(services: ApiServices) -> list[web.RouteDef]:
         web.post(f"{ROOT}/confirm", within(limits.change, manifests.confirm)),
         web.post(f"{ROOT}/plan", within(limits.apply, plans.plan)),
         web.post(f"{ROOT}/capacity", within(limits.apply, plans.capacity)),
+        _get(f"{ROOT}/rebalance", within(limits.read, rebalancing.show)),
+        web.post(f"{ROOT}/rebalance", within(limits.apply, rebalancing.begin)),
+        web.post(f"{ROOT}/rebalance/cancel", within(limits.change, rebalancing.cancel)),
     ]
 
 

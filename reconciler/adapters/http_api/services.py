@@ -20,6 +20,7 @@ from reconciler.loops.migration_requests import MigrationRequests
 from reconciler.loops.objects import Objects
 from reconciler.loops.plans import Plans
 from reconciler.loops.power_requests import PowerDesk
+from reconciler.loops.rebalance_requests import RebalanceRequests
 from reconciler.ports.controller import Console, Guest
 from reconciler.ports.manifests import ManifestService
 from reconciler.ports.metrics import MetricsSource
@@ -52,7 +53,7 @@ class ApiServices:
     nobody is fenced. `logs`: None when this daemon keeps no log for readers. `plans`: what would happen;
     None where nothing is placed. `migrations`: takes requests for live ones; None likewise. `adoptions`:
     makes existing domains VMs; None without controllers. `power`: shuts the cluster down; None where nothing
-    can be.
+    can be. `rebalancing`: moves VMs to where they are better off; None where nothing is placed.
     """
 
     objects: Objects
@@ -74,6 +75,7 @@ class ApiServices:
     plans: Plans | None = None
     migrations: MigrationRequests | None = None
     power: PowerDesk | None = None
+    rebalancing: RebalanceRequests | None = None
     metrics: MetricsSource = tuple
     read_only: Callable[[], str] = str
     limits: Limits = field(default_factory=Limits)

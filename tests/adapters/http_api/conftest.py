@@ -135,6 +135,7 @@ class Api:
         self.plans: Plans | None = None
         self.migrations: MigrationRequests | None = None
         self.power: PowerDesk | None = None
+        self.rebalancing: Any = None
         self.read_only = ""
         self.limits = Limits()
         self._runner: web.AppRunner | None = None
@@ -198,6 +199,7 @@ class Api:
             plans=self.plans,
             migrations=self.migrations,
             power=self.power,
+            rebalancing=self.rebalancing,
             read_only=lambda: self.read_only,
             limits=self.limits,
         )

@@ -118,6 +118,9 @@ class Api:
     log_streams: list[list[dict[str, Any]]] = field(default_factory=list)
     disks: list[dict[str, Any]] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    rebalance: list[dict[str, Any]] = field(default_factory=lambda: [{}])
+    """The answers to GET rebalance, one after the other; the last one stays."""
+    rebalance_draft: dict[str, Any] = field(default_factory=lambda: {"moves": [], "kept": {}})
     power: list[dict[str, Any]] = field(default_factory=lambda: [{"node": "r1", "power": "On"}])
     """The answers to GET power, one after the other; the last one stays."""
 
@@ -149,6 +152,9 @@ class Api:
                 web.post(f"{API}/nodes/{{name}}/confirm-down", self._confirm_down),
                 web.post(f"{API}/nodes/{{name}}/{{verb}}", self._node_verb),
                 web.get(f"{API}/nodes/{{name}}/drain", self._drain_plan),
+                web.get(f"{API}/rebalance", self._rebalance),
+                web.post(f"{API}/rebalance", self._begin_rebalance),
+                web.post(f"{API}/rebalance/cancel", self._begin_rebalance),
                 web.get(f"{API}/power", self._power),
                 web.post(f"{API}/power/{{verb}}", self._power_verb),
                 web.get(f"{API}/{{kind}}", self._list),
@@ -184,6 +190,12 @@ class Api:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self.status)
+
+    async def _rebalance(self, request: web.Request) -> web.Response:
+        return web.json_response(self.rebalance.pop(0) if len(self.rebalance) > 1 else self.rebalance[0])
+
+    async def _begin_rebalance(self, request: web.Request) -> web.Response:
+        return web.json_response({"id": "id1", **self.rebalance_draft})
 
     async def _power(self, request: web.Request) -> web.Response:
         return web.json_response(self.power.pop(0) if len(self.power) > 1 else self.power[0])
