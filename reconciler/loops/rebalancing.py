@@ -20,7 +20,17 @@ from reconciler.planning.master import VmRecords, guests_of
 from reconciler.planning.migration import Wanted, request_migration
 from reconciler.planning.migration_turns import migration_name
 from reconciler.planning.placement import NamedConstraint, NodeView
-from reconciler.planning.rebalancing import Draft, Place, Weather, advance, begun, draft, obstacle
+from reconciler.planning.rebalancing import (
+    Draft,
+    Place,
+    Weather,
+    advance,
+    begun,
+    draft,
+    obstacle,
+    outdated,
+    superseded,
+)
 from reconciler.ports.clock import Clock
 from reconciler.resources import keys
 from reconciler.resources.infrastructure import BalanceMode
@@ -84,6 +94,9 @@ class Rebalancer:
     async def _go_on(self, record: RebalanceRecord, situation: Situation, weather: Weather) -> None:
         now = self._context.clock.wall()
         after, moves = advance(record, _places(situation.vms), self._migrations(record), weather, now)
+        guests, rules = guests_of(situation.vms), situation.constraints
+        if moves and (why := outdated(situation.nodes, guests, rules, moves)):
+            after, moves = superseded(after, why, now), ()
         if moves:
             await self._begin(after, moves)
         elif after != record:
@@ -166,6 +179,8 @@ class Rebalancer:
         views = self._context.views
         homes = {r.claim.node for r in situation.vms if r.claim is not None and r.claim.node}
         record = views.record(keys.REBALANCE, RebalanceRecord)
+        if record is not None and record.phase is RebalancePhase.RUNNING:
+            homes |= {move.target for move in record.moves if move.state is not MoveState.DONE}
         ours = {move.migration for move in record.moves} if record is not None else set()
         busy = [
             r.metadata.name for r in situation.vms if r.migration is not None and r.migration.id not in ours

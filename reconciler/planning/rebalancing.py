@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.planning.demands import NamedConstraint, NodeView
 from reconciler.planning.eviction import Guest, Way, way_of
-from reconciler.planning.packing.plans import Balancing, Kind, Mode, Policy, plan
+from reconciler.planning.packing.plans import Balancing, Kind, Mode, Policy, plan, refusals_of
 from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
 from reconciler.resources.rebalancing import (
     MoveState,
@@ -166,6 +166,33 @@ def _look(
     if migration is None or migration.phase is MigrationPhase.SUCCEEDED:
         return move, f"{move.vm} does not run on {move.target}"
     return move, f"{move.vm} was not moved to {move.target}: {migration.message or migration.phase}"
+
+
+def outdated(
+    nodes: Sequence[NodeView],
+    guests: Sequence[Guest],
+    constraints: Sequence[NamedConstraint],
+    moves: Sequence[RebalanceMove],
+) -> str:
+    """Why these moves, which are made together, are not possible any more; empty when they are. VMs that
+    were placed, and rules that were made, since the plan are not in it."""
+    targets = {move.vm: move.target for move in moves}
+    demands = [
+        each.demand
+        if each.leaving is not None
+        else replace(each.demand, node=targets.get(each.demand.name, each.demand.node))
+        for each in guests
+    ]
+    for move in moves:
+        why = refusals_of(nodes, demands, constraints, move.vm).get(move.target)
+        if why is not None:
+            return f"node {move.target} does not take {move.vm} any more: {why.words}"
+    return ""
+
+
+def superseded(record: RebalanceRecord, why: str, now: str) -> RebalanceRecord:
+    """The cluster is another one than the plan was made for."""
+    return _end(record, RebalancePhase.FAILED, why, now)
 
 
 def begun(record: RebalanceRecord, moves: Iterable[RebalanceMove], ids: Mapping[str, str]) -> RebalanceRecord:

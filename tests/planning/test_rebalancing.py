@@ -6,10 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.planning.demands import NodeView, VmDemand
+from reconciler.planning.demands import NamedConstraint, NodeView, VmDemand
 from reconciler.planning.eviction import Guest
-from reconciler.planning.rebalancing import Place, Weather, advance, begun, cancelled, draft, obstacle
+from reconciler.planning.rebalancing import (
+    Place,
+    Weather,
+    advance,
+    begun,
+    cancelled,
+    draft,
+    obstacle,
+    outdated,
+)
+from reconciler.resources.codec import decode
 from reconciler.resources.migrations import MigrationPhase, MigrationRecord
+from reconciler.resources.placementconstraint import PlacementConstraintSpec
 from reconciler.resources.rebalancing import (
     MoveState,
     RebalanceMove,
@@ -166,3 +177,32 @@ def test_a_repair_moves_nothing_for_balance_and_what_was_moved_rests() -> None:
     assert draft(nodes, some, uids, [], RebalanceScope.REPAIR).moves == ()
     rested = frozenset(uids)
     assert draft(nodes, some, uids, [], RebalanceScope.FULL, rested).moves == ()
+
+
+ROOMY = tuple(NodeView(name=name, cpu=16, memory=8 * GIB) for name in ("r1", "r2"))
+TO_R2 = (move("a", 1),)
+
+
+def sized(name: str, node: str, gib: int) -> Guest:
+    demand = VmDemand(name=name, cpu=1, memory=gib * GIB, node=node)
+    return Guest(demand=demand, strategy=EvictionStrategy.LIVE_MIGRATE)
+
+
+def test_a_move_to_a_node_that_was_filled_after_the_plan_is_not_made() -> None:
+    assert outdated(ROOMY, (sized("a", "r1", 1),), (), TO_R2) == ""
+    why = outdated(ROOMY, (sized("a", "r1", 1), sized("new", "r2", 8)), (), TO_R2)
+    assert why.startswith("node r2 does not take a any more: memory")
+
+
+def test_a_rule_that_came_after_the_plan_counts() -> None:
+    spec = {"type": "AntiAffinity", "enforcement": "Required", "vms": {"names": ["a", "b"]}}
+    apart = NamedConstraint(name="apart", spec=decode(PlacementConstraintSpec, spec))
+    now = (sized("a", "r1", 1), sized("b", "r2", 1))
+    assert outdated(ROOMY, now, (), TO_R2) == ""
+    assert "r2 does not take a any more" in outdated(ROOMY, now, (apart,), TO_R2)
+
+
+def test_moves_of_one_turn_are_judged_together() -> None:
+    now = (sized("a", "r1", 6), sized("b", "r2", 6))
+    assert outdated(ROOMY, now, (), (*TO_R2, move("b", 1, source="r2", target="r1"))) == ""
+    assert outdated(ROOMY, now, (), TO_R2) != ""
