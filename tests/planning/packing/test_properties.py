@@ -151,3 +151,14 @@ def short(cluster: Cluster, found: Plan) -> int:
 def _at(vm: VmDemand, node: str | None) -> VmDemand:
 
     return replace(vm, node=node, leaves=False)
+
+
+@quick
+@given(cluster=clusters(), mode=st.sampled_from([Mode.PARTIAL, Mode.FULL]))
+def test_once_a_balance_is_carried_out_the_next_one_moves_nothing(cluster: Cluster, mode: Mode) -> None:
+    policy = Policy(balancing=Balancing(mode=mode, most=1000))
+    first = planned(cluster, policy)
+    where = cluster.where() | first.where
+    after = replace(cluster, vms=tuple(replace(vm, node=where[vm.name]) for vm in cluster.vms))
+    again = planned(after, policy)
+    assert [step for step in again.steps if step.kind is Kind.MOVE] == []
