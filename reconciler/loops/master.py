@@ -205,10 +205,18 @@ class Master:
             await self._tell(plan.not_placed[start : start + _BATCH])
         await self._tell_stays(plan.stays)
         await self._evict(plan, [node.name for node in nodes])
-        await self._rebalancer.step(
-            Situation(vms=list(self._records.values()), nodes=nodes, constraints=self._constraints())
-        )
+        await self._rebalance(nodes)
         return plan
+
+    async def _rebalance(self, nodes: list[NodeView]) -> None:
+        situation = Situation(vms=list(self._records.values()), nodes=nodes, constraints=self._constraints())
+        try:
+            await self._rebalancer.step(situation)
+        except StoreError:
+            raise
+        except Exception:
+            # A bug here is no reason to give up mastership: VMs are placed all the same.
+            log.exception("rebalancing: unexpected error")
 
     async def _in_turn(self, plan: MasterPlan) -> MasterPlan:
         """What may start now, of what is to start; nothing moves while the cluster is shut down."""

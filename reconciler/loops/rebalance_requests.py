@@ -41,8 +41,9 @@ class RebalanceRequests:
         """What would be moved now."""
         return await self._plans.rebalance(scope)
 
-    async def begin(self, scope: RebalanceScope) -> RebalanceRecord:
-        """Ask for it; without moves it has succeeded at once. Raises ConflictError, StoreError."""
+    async def begin(self, scope: RebalanceScope, index: str = "") -> RebalanceRecord:
+        """Ask for it; without moves it has succeeded at once. `index`: only if the moves are still those of
+        that draft. Raises ConflictError, StoreError."""
         before, revision = self.record(), self._views.cache.revision_of(keys.REBALANCE)
         if before is not None and before.phase is RebalancePhase.RUNNING:
             raise ConflictError(
@@ -50,6 +51,11 @@ class RebalanceRequests:
                 cure="'vcl cluster rebalance --cancel' ends it",
             )
         found = await self._plans.rebalance(scope)
+        if index and found.index != index:
+            raise ConflictError(
+                "the cluster changed since the moves were shown, and others would be made now",
+                cure="look again, and ask again",
+            )
         record = RebalanceRecord(
             id=self._ids.uuid(), scope=scope, by=BY_HAND, started=self._clock.wall(), moves=found.moves
         )

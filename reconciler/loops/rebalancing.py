@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from reconciler.loops.agent_state import RecordEvent
 from reconciler.loops.views import Views
@@ -35,7 +36,7 @@ from reconciler.ports.clock import Clock
 from reconciler.resources import keys
 from reconciler.resources.infrastructure import BalanceMode
 from reconciler.resources.kinds import Kind
-from reconciler.resources.migrations import ENDED, MigrationRecord
+from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
 from reconciler.resources.rebalancing import (
     MoveState,
     RebalanceMove,
@@ -78,8 +79,6 @@ class Rebalancer:
         self._context = context
         self._steady_since = context.clock.monotonic()
         self._signature: object = None
-        self._rested: dict[str, float] = {}
-        """VMs that were moved, by when (monotonic)."""
 
     async def step(self, situation: Situation) -> None:
         """Go on with the run that is recorded, or begin one. Raises StoreError."""
@@ -99,12 +98,8 @@ class Rebalancer:
             after, moves = superseded(after, why, now), ()
         if moves:
             await self._begin(after, moves)
-        elif after != record:
-            await self._write({keys.REBALANCE: dump(after)}, {})
+        elif after != record and await self._write({keys.REBALANCE: dump(after)}, {}):
             self._tell(record, after)
-        for move in after.moves:
-            if move.state is MoveState.DONE:
-                self._rested.setdefault(move.vm, self._context.clock.monotonic())
 
     async def _begin(self, record: RebalanceRecord, moves: Sequence[RebalanceMove]) -> None:
         context, cache = self._context, self._context.views.cache
@@ -142,8 +137,8 @@ class Rebalancer:
         if scope is None or obstacle(weather) or now - self._steady_since < policy.hold_down_seconds:
             return
         self._steady_since = now  # whatever comes of it, it is not looked at again at once
-        self._rested = {vm: at for vm, at in self._rested.items() if now - at < policy.rest_seconds}
-        found = await asyncio.to_thread(draft_of, situation, scope, frozenset(self._rested))
+        rested = self._rested(policy.rest_seconds)
+        found = await asyncio.to_thread(draft_of, situation, scope, rested)
         if not found.moves:
             return
         wall = context.clock.wall()
@@ -152,6 +147,18 @@ class Rebalancer:
         )
         if await self._write({keys.REBALANCE: dump(record)}, {}):
             self._tell(None, record)
+
+    def _rested(self, seconds: int) -> frozenset[str]:
+        """The VMs that were migrated a short while ago, for whatever reason, as far as it is on record."""
+        views, wall = self._context.views, datetime.fromisoformat(self._context.clock.wall())
+        found = set()
+        for item in views.cache.prefix(keys.MIGRATIONS):
+            record = views.record(item.key, MigrationRecord)
+            if record is None or record.phase is not MigrationPhase.SUCCEEDED or not record.finished:
+                continue
+            if (wall - datetime.fromisoformat(record.finished)).total_seconds() < seconds:
+                found.add(record.vm)
+        return frozenset(found)
 
     async def _write(self, puts: Mapping[str, bytes], compares: Mapping[str, int]) -> bool:
         cache = self._context.views.cache

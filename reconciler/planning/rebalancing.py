@@ -7,12 +7,15 @@ cluster: when a move fails, or a VM is not where the plan has it, the run ends. 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.planning.demands import NamedConstraint, NodeView
 from reconciler.planning.eviction import Guest, Way, way_of
 from reconciler.planning.packing.plans import Balancing, Kind, Mode, Policy, plan, refusals_of
+from reconciler.resources.codec import encode
 from reconciler.resources.migrations import ENDED, MigrationPhase, MigrationRecord
 from reconciler.resources.rebalancing import (
     MoveState,
@@ -38,6 +41,12 @@ class Draft:
     moves: tuple[RebalanceMove, ...]
     kept: Mapping[str, str]
     uneven: tuple[float, float]
+
+    @property
+    def index(self) -> str:
+        """The same for the same moves."""
+        text = json.dumps([encode(move) for move in self.moves], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def draft(

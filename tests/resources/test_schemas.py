@@ -197,7 +197,7 @@ def fitting(schema: Mapping[str, Any]) -> st.SearchStrategy[Any]:
         case "object":
             return _object(schema)
         case "array":
-            return st.lists(fitting(schema["items"]), max_size=2)
+            return st.lists(fitting(schema["items"]), max_size=2, unique=schema.get("uniqueItems", False))
         case "string" if "pattern" in schema:
             return st.from_regex(schema["pattern"], fullmatch=True, alphabet=ASCII).filter(
                 lambda s: len(s) < 60

@@ -164,6 +164,7 @@ def rebalance(
     cancel: Annotated[bool, typer.Option("--cancel", help="End the one that goes on")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it to its end")] = True,
     timeout: Annotated[str, typer.Option("--timeout", help="Follow it for so long; 0: no limit")] = "0",
+    output_format: OutputFormat = "",
 ) -> int:
     """Move VMs, live, to where they are better off.
 
@@ -182,19 +183,23 @@ def rebalance(
     from vcl.rebalancing import draft_text, follow
     from vcl.waiting import deadline as ends
 
-    client = connect(ctx)
+    chosen, client = output.parse_format(output_format, ("yaml", "json")), connect(ctx)
+    if chosen.name and not dry_run:
+        raise UsageError("-o shows what would be moved", cure="add --dry-run")
     if cancel:
         client.post("rebalance/cancel", {})
         print("cluster rebalancing cancelled; moves that had begun go on")
         return 0
     scope = {"scope": "Repair" if repair else "Full"}
-    print(draft_text(client.post("rebalance", {**scope, "dryRun": True}, at_least=60.0)), end="", flush=True)
-    if dry_run:
+    found = client.post("rebalance", {**scope, "dryRun": True}, at_least=60.0)
+    if chosen.name:
+        output.printer(chosen)(found)
+        return 0
+    print(draft_text(found), end="", flush=True)
+    if dry_run or not found.get("moves"):
         return 0
     until = ends(parse_duration(timeout) or -1)
-    record = client.post("rebalance", scope, at_least=60.0)
-    if not record.get("moves"):
-        return 0
+    record = client.post("rebalance", {**scope, "index": found.get("index") or ""}, at_least=60.0)
     print("cluster rebalancing", flush=True)
     return follow(client, str(record.get("id")), until) if wait else 0
 

@@ -23,13 +23,19 @@ async def show(request: web.Request) -> web.StreamResponse:
 
 async def begin(request: web.Request) -> web.StreamResponse:
     """POST rebalance"""
-    data = await requests.body(request, allowed=("scope", "dryRun"))
+    data = await requests.body(request, allowed=("scope", "dryRun", "index"))
     scope = _scope(data)
     if requests.boolean(data, "dryRun"):
         found = await _rebalancing(request).draft(scope)
-        shown = {"moves": encode(found.moves), "kept": dict(found.kept), "uneven": list(found.uneven)}
+        shown = {
+            "moves": encode(found.moves),
+            "kept": dict(found.kept),
+            "uneven": list(found.uneven),
+            "index": found.index,
+        }
         return json_response(shown)
-    return json_response(encode(await _rebalancing(request).begin(scope)))
+    index = requests.text(data, "index") if "index" in data else ""
+    return json_response(encode(await _rebalancing(request).begin(scope, index)))
 
 
 async def cancel(request: web.Request) -> web.StreamResponse:

@@ -27,7 +27,7 @@ class Requests:
         moves = (MOVE,) if scope is RebalanceScope.FULL else ()
         return Draft(moves=moves, kept={"gpu": "it has a host device"}, uneven=(0.5, 0.1))
 
-    async def begin(self, scope: RebalanceScope) -> RebalanceRecord:
+    async def begin(self, scope: RebalanceScope, index: str = "") -> RebalanceRecord:
         if self.now is not None:
             raise ConflictError("a rebalancing goes on")
         self.now = RebalanceRecord(id="a", scope=scope, moves=(MOVE,))

@@ -8,7 +8,12 @@ MOVES = [
     {"vm": "web", "source": "r1", "target": "r2", "turn": 1, "reason": "evens out the use of the nodes"},
     {"vm": "db", "source": "r1", "target": "r3", "turn": 2, "reason": "evens out the use of the nodes"},
 ]
-DRAFT = {"moves": MOVES, "kept": {"gpu": "it has a host device"}, "uneven": [0.1102, 0.0004]}
+DRAFT = {
+    "index": "4f2a91c03b1e",
+    "moves": MOVES,
+    "kept": {"gpu": "it has a host device"},
+    "uneven": [0.1102, 0.0004],
+}
 SHOWN = """\
 TURN   VM    FROM   TO   REASON
 1      web   r1     r2   evens out the use of the nodes
@@ -30,6 +35,8 @@ def test_a_dry_run_shows_what_would_be_moved_and_asks_for_nothing(vcl: Any, api:
     done = vcl("cluster", "rebalance", "--dry-run")
     assert (done.code, done.out) == (0, SHOWN)
     assert api.requests("POST") == [("rebalance", {}, {"scope": "Full", "dryRun": True})]
+    assert '"index": "4f2a91c03b1e"' in vcl("cluster", "rebalance", "--dry-run", "-o", "json").out
+    assert "add --dry-run" in vcl("cluster", "rebalance", "-o", "json").err
 
 
 def test_a_run_is_followed_to_its_end(vcl: Any, api: Any) -> None:
@@ -45,7 +52,7 @@ def test_a_run_is_followed_to_its_end(vcl: Any, api: Any) -> None:
         f"{SHOWN}cluster rebalancing\nvirtualmachine/web moved to r2\n"
         "virtualmachine/db moved to r3\ncluster rebalanced\n"
     )
-    assert api.requests("POST")[-1] == ("rebalance", {}, {"scope": "Full"})
+    assert api.requests("POST")[-1] == ("rebalance", {}, {"scope": "Full", "index": "4f2a91c03b1e"})
 
 
 def test_one_that_fails_says_why(vcl: Any, api: Any) -> None:
@@ -54,7 +61,7 @@ def test_one_that_fails_says_why(vcl: Any, api: Any) -> None:
     done = vcl("cluster", "rebalance", "--repair")
     assert done.code == 1
     assert "the rebalancing has ended (Failed): db does not run on r1 any more" in done.err
-    assert api.requests("POST")[-1] == ("rebalance", {}, {"scope": "Repair"})
+    assert api.requests("POST")[-1] == ("rebalance", {}, {"scope": "Repair", "index": "4f2a91c03b1e"})
 
 
 def test_nothing_to_do_is_said_and_nothing_is_asked_for(vcl: Any, api: Any) -> None:
