@@ -207,7 +207,7 @@ async def test_a_larger_size_grows_the_image_at_the_next_start(world: World, nod
     await node.apply("web", with_disks({"name": "root", "size": "8Mi"}))
     await node.until(lambda: node.phase("web") == "Running")
     await node.apply("web", with_disks({"name": "root", "size": "20Mi"}))
-    await node.until(lambda: "spec.disks changed" in status(node).message)
+    await node.until(lambda: "spec.disks[root].size changed" in status(node).message)
     assert world.images == {"web.root.qcow2": 8}
     await node.intend("web", Intent(restart="1"))
     await node.until(lambda: world.images == {"web.root.qcow2": 20})
