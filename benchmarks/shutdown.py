@@ -64,7 +64,7 @@ def main() -> None:
         for name in names:
             first.save(f"{name}.yaml", GUEST.format(name=name, kernel=kernel, initrd=initrd))
         wait(lambda: up(lab, names), "all guests count", LONG)
-        print(f"one guest alone, from the power button to its end: {alone(lab, names[0]):.1f} s", flush=True)
+        print(f"one guest alone, from `vcl stop` to its end: {alone(lab, names[0]):.1f} s", flush=True)
         for kill in (False, True):
             taken = [shut_down(lab, names, kill=kill) for _ in range(given.runs)]
             what = "the master killed at the beginning" if kill else "undisturbed"

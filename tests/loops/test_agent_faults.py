@@ -206,8 +206,7 @@ async def test_a_guest_of_an_earlier_vm_of_the_name_is_not_ended_by_the_record_o
     await node.put(keys.spec(Kind.VIRTUAL_MACHINE, "web"), None)
     await node.until(lambda: not node.views.exists(keys.spec(Kind.VIRTUAL_MACHINE, "web")))
     await node.apply("web", SMALL)
-    record = node.views.spec_record(Kind.VIRTUAL_MACHINE, "web")
-    await node.until(lambda: node.views.spec_record(Kind.VIRTUAL_MACHINE, "web") not in (None, record))
+    await node.until(lambda: node.views.spec_record(Kind.VIRTUAL_MACHINE, "web") is not None)
     record = node.views.spec_record(Kind.VIRTUAL_MACHINE, "web")
     assert record is not None
     await node.put(keys.claim("web"), dump(Claim(uid=record.metadata.uid)))

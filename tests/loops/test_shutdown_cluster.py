@@ -214,12 +214,17 @@ def test_without_a_majority_nothing_is_waited_for(lab: Lab) -> None:
     lab.until_all_run(120.0)
 
 
-def test_a_guest_that_does_not_power_off_is_ended_at_the_deadline_and_holds_up_nobody(lab: Lab) -> None:
+def stubborn(lab: Lab, vm: str) -> None:
+    """Its guest does not hear the power button from now on."""
     for node in NODES:
         guests = lab.loops(node).ports.controllers["dummy"]
         assert isinstance(guests, SiteGuests)
-        stubborn = GuestFaults(refuses_shutdown=True)
-        guests.hypervisor.faults = Faults(guests={"*": SLOW, "batch": stubborn})
+        deaf = GuestFaults(refuses_shutdown=True)
+        guests.hypervisor.faults = Faults(guests={"*": SLOW, vm: deaf})
+
+
+def test_a_guest_that_does_not_power_off_is_ended_at_the_deadline_and_holds_up_nobody(lab: Lab) -> None:
+    stubborn(lab, "batch")
     began = lab.world.now
     lab.shut_down("r1", deadline=30.0)
     lab.world.run_until(lambda: lab.running() == {"batch"}, 28.0, "the others have stopped")
@@ -254,10 +259,17 @@ def test_a_disk_that_refuses_the_order_is_told_of_and_nothing_is_begun(lab: Lab)
     lab.world.run_until(lambda: len(lab.running()) < len(MORE), 20.0, "the others begin")
 
 
-def test_nobody_is_fenced_because_hosts_go_off(lab: Lab) -> None:
-    lab.shut_down("r1", power_off=True)
-    lab.world.run_until(lambda: not any(n.on for n in lab.world.nodes), 60.0, "all hosts are off")
-    assert not list(lab.world.storage.cluster.list(keys.FENCES).items)
+def test_a_host_that_goes_off_with_a_guest_is_not_fenced_before_the_start(lab: Lab) -> None:
+    stubborn(lab, "batch")
+    home = lab.claims()["batch"]
+    other = next(node for node in NODES if node != home)
+    lab.shut_down(other, deadline=120.0)
+    lab.world.run_until(lambda: lab.running() == {"batch"}, 100.0, "the others have stopped")
+    lab.world.node(home).power_off()
+    lab.world.run_for(60.0)
+    assert not lab.world.storage.cluster.list(keys.FENCES).items
+    lab.start(other)
+    lab.until_all_run(120.0)
 
 
 def test_flags_of_ceph_are_set_and_only_those_that_were_set_are_taken_back(lab: Lab) -> None:

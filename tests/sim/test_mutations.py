@@ -15,6 +15,7 @@ AUDIT = "tests/sim/test_writer_audit.py::"
 RBD = "tests/loops/test_agent_rbd.py::"
 RULES = "tests/sim/test_rules.py::"
 MIGRATIONS = "tests/loops/test_migrations_cluster.py::"
+SHUTDOWN = "tests/loops/test_shutdown_cluster.py::"
 STORAGES = "tests/sim/test_two_storages.py::"
 HANG = 120.0
 
@@ -153,6 +154,18 @@ MUTATIONS = {
         "return () if there is Look.READY and heard else (moving.target,)",
         "return () if there is Look.READY else (moving.target,)",
         "tests/planning/test_migration_interleavings.py",
+    ),
+    "rule 20: VMs may run although the cluster is shut down": (
+        "reconciler.loops.views",
+        "        if self._shut_down() or self.exists(keys.POWER_INTENT):\n",
+        "        if False:\n",
+        f"{SHUTDOWN}test_after_a_power_loss_nothing_starts_by_itself",
+    ),
+    "rule 20: an order that was ended comes back with a node that was away": (
+        "reconciler.planning.power_orders",
+        "        if order.id not in ended:\n",
+        "        if order.id:\n",
+        f"{SHUTDOWN}test_a_node_that_was_away_takes_no_old_order_along",
     ),
 }
 
