@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -26,7 +28,7 @@ from reconciler.loops.power_requests import PARALLEL, ShutdownRequest, order_of_
 from reconciler.planning.homecoming import LastRun
 from reconciler.ports.controller import Controller
 from reconciler.resources.codec import encode
-from reconciler.resources.errors import StoreUnavailable, VclError
+from reconciler.resources.errors import AlreadyExists, StoreUnavailable, VclError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import parse_manifest
 from reconciler.resources.records import EventType
@@ -37,6 +39,8 @@ from vcld.parts import CLOCK, IDS, build_controllers, host_identity
 log = logging.getLogger(__name__)
 
 LOOK = 0.2
+KILLED_LOOKS = 10
+"""So often it is looked whether a killed daemon has let go of its lock."""
 GRACE = 45.0
 """Seconds after the deadline within which guests that were ended are gone."""
 
@@ -161,10 +165,11 @@ def _said(type: EventType, kind: Kind, name: str, reason: str, message: str) -> 
 
 
 async def shut_down_here(config: Config, request: ShutdownRequest) -> int:
-    """Order it, and end this host's guests, without a daemon: none must run. Returns the exit code. Raises
+    """Order it, and end this host's guests, without a daemon. One that runs and does not answer is killed: it
+    would start guests again when it wakes up, and the next one reads the order. Returns the exit code. Raises
     VclError when it cannot be recorded."""
     lock = InstanceLock(config.state_path / "vcld.lock")
-    lock.acquire()
+    await _take(lock)
     try:
         keeper = OrderKeeper(PowerOrdersFile(config.orders_path), CLOCK, host.boot_id())
         last = LastRunFile(config.state_path / "last-run.json").load()
@@ -174,6 +179,28 @@ async def shut_down_here(config: Config, request: ShutdownRequest) -> int:
             return await _until_over(alone, request)
     finally:
         lock.release()
+
+
+async def _take(lock: InstanceLock) -> None:
+    """The lock, from a daemon that hangs. Raises AlreadyExists when another one is there at once: that one
+    answers."""
+    try:
+        lock.acquire()
+    except AlreadyExists:
+        holder = lock.holder()
+        if holder is None:
+            raise
+        print(f"vcld (process {holder}) does not answer: killing it", file=sys.stderr, flush=True)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(holder, signal.SIGKILL)
+    else:
+        return
+    for _ in range(KILLED_LOOKS):
+        with contextlib.suppress(AlreadyExists):
+            lock.acquire()
+            return
+        await asyncio.sleep(LOOK)
+    lock.acquire()
 
 
 async def _until_over(alone: PowerAlone, request: ShutdownRequest) -> int:

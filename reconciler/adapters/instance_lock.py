@@ -38,6 +38,13 @@ class InstanceLock:
         os.write(fd, f"{os.getpid()}\n".encode())
         self._fd = fd
 
+    def holder(self) -> int | None:
+        """The process that wrote itself into the file last: who holds it, when somebody does."""
+        try:
+            return int(self._path.read_text(encoding="ascii"))
+        except (OSError, ValueError):
+            return None
+
     def release(self) -> None:
         """Let go; the file stays, so that two starts never lock different files."""
         if self._fd is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +138,40 @@ def test_without_vcld_the_host_is_shut_down_all_the_same(tmp_path: Path) -> None
     assert "going on without vcld" in done.stderr
     assert "no VM of the cluster is left on this host" in done.stdout
     assert '"deadline": 5.0' in (tmp_path / "state/power.json").read_text()
+
+
+@pytest.mark.slow
+def test_a_vcld_that_hangs_is_killed_and_its_vms_end_all_the_same(tmp_path: Path) -> None:
+    config = {"node": "r1", "stateDir": f"{tmp_path}/state", "runDir": f"{tmp_path}/run"}
+    (tmp_path / "vcld.yaml").write_text(yaml.safe_dump({**config, "controllers": {"dummy": {}}}))
+    (tmp_path / "state/manifests").mkdir(parents=True)
+    (tmp_path / "state/manifests/web.yaml").write_text(
+        "apiVersion: vcl/v1\nkind: VirtualMachine\nmetadata: {name: web}\n"
+        "spec: {cpu: {cores: 1}, memory: 64Mi, controller: dummy}\n"
+    )
+    vcl = [sys.executable, "-m", "vcl.main", "--socket", f"{tmp_path}/run/vcld.sock"]
+    with (tmp_path / "log").open("wb") as log:
+        vcld = subprocess.Popen(
+            [sys.executable, "-m", "vcld.main", "--config", f"{tmp_path}/vcld.yaml"], stdout=log, stderr=log
+        )
+    try:
+        until(lambda: (tmp_path / "run/vcld.sock").exists())
+        subprocess.run([*vcl, "wait", "vm/web", "--for=condition=Ready", "--timeout=30s"], check=True)
+        vcld.send_signal(signal.SIGSTOP)
+        command = [*vcl, "--request-timeout=1s", "node", "shutdown", "--local", "--yes", "--deadline=10"]
+        command += ["--config", f"{tmp_path}/vcld.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"vcld (process {vcld.pid}) does not answer: killing it" in done.stderr
+        assert "virtualmachine/web stopped" in done.stdout
+        assert vcld.wait(10) == -signal.SIGKILL
+    finally:
+        vcld.kill()
+        vcld.wait(10)
+
+
+def until(holds: Any) -> None:
+    ends = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < ends
+        time.sleep(0.05)
