@@ -85,7 +85,17 @@ def draft(
         for step in found.steps
         if step.kind is Kind.MOVE and step.source is not None and step.target is not None
     ]
+    if not changes(moves):
+        moves = []
     return Draft(moves=tuple(moves), kept=kept, uneven=found.uneven)
+
+
+def changes(moves: Sequence[RebalanceMove]) -> bool:
+    """Whether any VM is elsewhere afterwards. A repair may move a VM for a preference that balance, which
+    weighs less, then finds too dear, and take it back: a run of that would begin again for ever."""
+    began = {move.vm: move.source for move in reversed(moves)}
+    ends = {move.vm: move.target for move in moves}
+    return any(began[vm] != ends[vm] for vm in ends)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

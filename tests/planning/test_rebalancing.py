@@ -14,6 +14,7 @@ from reconciler.planning.rebalancing import (
     advance,
     begun,
     cancelled,
+    changes,
     draft,
     obstacle,
     outdated,
@@ -131,6 +132,14 @@ def test_a_vm_that_is_not_at_rest_is_waited_for_and_one_that_went_by_itself_has_
     )
     after, due = advance(RUN, {**at("r2", "a", "b"), **at("r1", "c")}, {}, FINE, NOW)
     assert [each.vm for each in due] == ["c"]
+
+
+def test_moves_that_end_where_they_began_change_nothing() -> None:
+    back = move("a", 2, source="r2", target="r1")
+    assert not changes([move("a", 1), back])
+    assert changes([move("a", 1), back, move("b", 3)])
+    assert changes([move("a", 1), replace(back, target="r3")])
+    assert not changes([])
 
 
 def test_a_run_that_is_cancelled_is_over() -> None:

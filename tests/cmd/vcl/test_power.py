@@ -156,7 +156,8 @@ def test_a_vcld_that_hangs_is_killed_and_its_vms_end_all_the_same(tmp_path: Path
         )
     try:
         until(lambda: (tmp_path / "run/vcld.sock").exists())
-        subprocess.run([*vcl, "wait", "vm/web", "--for=condition=Ready", "--timeout=30s"], check=True)
+        ready = [*vcl, "wait", "vm/web", "--for=condition=Ready", "--timeout=30s"]
+        until(lambda: subprocess.run(ready, capture_output=True, check=False).returncode == 0)
         vcld.send_signal(signal.SIGSTOP)
         command = [*vcl, "--request-timeout=1s", "node", "shutdown", "--local", "--yes", "--deadline=10"]
         command += ["--config", f"{tmp_path}/vcld.yaml"]
