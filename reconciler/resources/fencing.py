@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeAlias, assert_never
 
@@ -258,12 +259,14 @@ class FencingPolicy:
                 assert_never(method)
 
 
+@lru_cache(maxsize=4096)
 def host_entry(address: str) -> str:
     """The blocklist's entry for a whole host: 10.77.0.1:0/0, or [fd00::1]:0/0. Raises ValueError."""
     found = ip_address(address)
     return f"[{found}]:0/0" if found.version == 6 else f"{found}:0/0"
 
 
+@lru_cache(maxsize=4096)
 def client_host(client: str) -> str:
     """The IP address of a Ceph client such as 10.77.0.1:0/544144402. Raises ValueError for anything else."""
     host, _, rest = canonical(client).rpartition(":")

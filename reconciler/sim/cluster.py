@@ -41,6 +41,7 @@ from reconciler.resources.transactions import Put, Txn
 from reconciler.sim.controller import DummyController, DummyOptions
 from reconciler.sim.disks import SimDisks, SimFiles
 from reconciler.sim.dummy_guests import Faults, Guest, settle
+from reconciler.sim.dummy_guests import Life as GuestLife
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 from reconciler.sim.dummy_shelf import MemoryShelf
 from reconciler.sim.guest_wire import GuestWire, Site
@@ -116,6 +117,7 @@ class SimCluster:
         self.flags = SimFlags()
         """Of the world's Ceph, where there is one."""
         self.hosts: dict[str, Host] = {}
+        self._ended: dict[int, tuple[Guest, Guest]] = {}
         self.watchers: list[Callable[[str, str, bytes | None], None]] = []
         """Told of each `save`, before it happens."""
         self._parse = parse
@@ -141,7 +143,21 @@ class SimCluster:
         shelf = node.memory.get("guests")
         if not node.on or not isinstance(shelf, MemoryShelf):
             return ()
-        return tuple(settle(guest, node.monotonic) for guest in shelf.load())
+        found = shelf.load()
+        if not found:
+            return ()
+        now = node.monotonic
+        return tuple(self._settled(guest, now) for guest in found)
+
+    def _settled(self, guest: Guest, now: float) -> Guest:
+        """As it is by now; how one has ended is worked out once, for the audits ask after every event."""
+        known = self._ended.get(id(guest))
+        if known is not None and known[0] is guest:
+            return known[1]
+        after = settle(guest, now)
+        if after is not guest and after.life is GuestLife.ENDED:
+            self._ended[id(guest)] = (guest, after)
+        return after
 
     def loops(self, name: str) -> Loops | None:
         """The running daemon's loops; None while none runs or it has not got that far."""

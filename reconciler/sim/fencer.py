@@ -56,6 +56,8 @@ class SimBlocklist:
 
     def bars(self, client: str) -> bool:
         """Whether this client's operations are refused now."""
+        if not self.entries:
+            return False
         entries = (canonical(client), host_entry(client_host(client)))
         return any(self.until(entry) is not None for entry in entries)
 

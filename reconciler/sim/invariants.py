@@ -76,11 +76,10 @@ class Invariants:
     def _one_running_copy(self) -> None:
         runs: dict[str, str] = {}
         for name in self._cluster.hosts:
-            fenced = self._fenced(name)
             for guest in self._cluster.guests(name):
                 if guest.life is not Life.ALIVE or guest.pause is not PauseReason.NONE:
                     continue
-                if fenced and all(RbdName.parse(path) for path in guest.writable):
+                if self._fenced(name) and all(RbdName.parse(path) for path in guest.writable):
                     continue  # a zombie that storage has shut out may spin its processor
                 other = runs.setdefault(guest.name, name)
                 if other != name:

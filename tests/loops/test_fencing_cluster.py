@@ -215,6 +215,7 @@ def test_a_node_that_comes_back_is_let_in_settled_and_takes_work_again(world: Wo
     assert site.settled()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", some(1, 8, quick=(2, 5)))
 def test_the_master_dies_after_any_step_and_the_next_one_finishes(world: World, cut: int) -> None:
     site = Site(world, 5)
@@ -239,6 +240,7 @@ def test_the_master_dies_after_any_step_and_the_next_one_finishes(world: World, 
     assert site.record(master) is None, "its host was alive all the time"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", some(1, 8, quick=(2, 5)))
 def test_the_master_freezes_after_any_step_and_wakes_up_when_the_next_one_is_done(
     world: World, cut: int
@@ -267,6 +269,7 @@ def test_the_master_freezes_after_any_step_and_wakes_up_when_the_next_one_is_don
     assert record.released
 
 
+@pytest.mark.slow
 def test_each_step_of_a_fencing_is_in_the_hands_of_a_new_master(world: World) -> None:
     """Masters die one after the other, one for each write."""
     site = Site(world, 5)
@@ -290,6 +293,7 @@ def test_each_step_of_a_fencing_is_in_the_hands_of_a_new_master(world: World) ->
     assert len(epochs) >= 3
 
 
+@pytest.mark.slow
 def test_a_node_frozen_for_a_minute_never_runs_its_vms_again_and_comes_back_empty(world: World) -> None:
     site = Site(world, 3)
     victim = site.victim()
@@ -314,6 +318,7 @@ def _alive(site: Site, host: str) -> list[str]:
     return [guest.name for guest in site.cluster.guests(host) if guest.life is Life.ALIVE]
 
 
+@pytest.mark.slow
 def test_the_daemon_alone_is_killed_and_its_vms_are_left_alone_within_the_grace(world: World) -> None:
     site = Site(world, 3)
     victim = site.victim()
@@ -376,6 +381,7 @@ def test_a_node_cut_on_one_channel_only_keeps_its_vms(world: World, how: str) ->
     assert site.on(victim) == mine
 
 
+@pytest.mark.slow
 def test_blocklisting_fails_for_a_while_and_nothing_starts_before_it_works(world: World) -> None:
     site = Site(world, 3)
     victim = site.victim()
@@ -392,6 +398,7 @@ def test_blocklisting_fails_for_a_while_and_nothing_starts_before_it_works(world
     world.run_until(lambda: site.settled() and not site.on(victim), 120.0)
 
 
+@pytest.mark.slow
 def test_a_power_switch_is_the_next_layer_when_blocklisting_does_not_work(world: World) -> None:
     site = Site(world, 3, power=True)
     victim = site.victim()

@@ -202,6 +202,7 @@ def test_one_node_without_the_others_ends_its_own_and_tells_them_when_they_are_b
     assert {lab.view(node)["order"]["id"] for node in NODES} == {order.id}
 
 
+@pytest.mark.slow
 def test_without_a_majority_nothing_is_waited_for(lab: Lab) -> None:
     for name in ("r1", "r2"):
         lab.world.node(name).power_off()
@@ -223,6 +224,7 @@ def stubborn(lab: Lab, vm: str) -> None:
         guests.hypervisor.faults = Faults(guests={"*": SLOW, vm: deaf})
 
 
+@pytest.mark.slow
 def test_a_guest_that_does_not_power_off_is_ended_at_the_deadline_and_holds_up_nobody(lab: Lab) -> None:
     stubborn(lab, "batch")
     began = lab.world.now
@@ -233,6 +235,7 @@ def test_a_guest_that_does_not_power_off_is_ended_at_the_deadline_and_holds_up_n
     assert lab.world.now - began >= 30.0
 
 
+@pytest.mark.slow
 def test_a_node_that_was_away_takes_no_old_order_along(lab: Lab) -> None:
     lab.shut_down("r3")
     lab.until_none_runs()
@@ -259,6 +262,7 @@ def test_a_disk_that_refuses_the_order_is_told_of_and_nothing_is_begun(lab: Lab)
     lab.world.run_until(lambda: len(lab.running()) < len(MORE), 20.0, "the others begin")
 
 
+@pytest.mark.slow
 def test_a_host_that_goes_off_with_a_guest_is_not_fenced_before_the_start(lab: Lab) -> None:
     stubborn(lab, "batch")
     home = lab.claims()["batch"]
@@ -272,6 +276,7 @@ def test_a_host_that_goes_off_with_a_guest_is_not_fenced_before_the_start(lab: L
     lab.until_all_run(120.0)
 
 
+@pytest.mark.slow
 def test_flags_of_ceph_are_set_and_only_those_that_were_set_are_taken_back(lab: Lab) -> None:
     lab.cluster.flags.set.add("noout")  # a person's
     lab.shut_down("r1", ceph_flags=True)
@@ -286,6 +291,7 @@ def test_flags_of_ceph_are_set_and_only_those_that_were_set_are_taken_back(lab: 
     assert lab.cluster.flags.set == {"noout"}
 
 
+@pytest.mark.slow
 def test_what_a_person_has_started_or_stopped_is_so_again(lab: Lab) -> None:
     def tell(verb: Verb, name: str) -> None:
         loops = lab.loops("r1")
@@ -307,6 +313,7 @@ def test_what_a_person_has_started_or_stopped_is_so_again(lab: Lab) -> None:
     assert lab.running() == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["begins to be copied", "is held", "is complete"])
 def test_a_guest_on_its_way_ends_too(lab: Lab, stage: str) -> None:
     source = lab.claims()["db"]

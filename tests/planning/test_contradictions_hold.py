@@ -3,6 +3,7 @@ without a place, whatever room there is."""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ ONE_OF_TWO = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @example(rules=ONE_OF_TWO, selected={"a", "b"})
 @given(rules=RULES, selected=st.sets(st.sampled_from(VMS)))

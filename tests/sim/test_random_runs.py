@@ -41,9 +41,9 @@ def test_invariants_hold_and_the_cluster_recovers(plan: Plan) -> None:
 
 
 FENCED = [
-    Plan(seed=61, seconds=60.0, fencing=True),
+    pytest.param(Plan(seed=61, seconds=60.0, fencing=True), marks=pytest.mark.slow),
     Plan(seed=71, seconds=30.0, fencing=True, drains=True),
-    Plan(seed=305, seconds=60.0, fencing=True, moves=True),
+    pytest.param(Plan(seed=305, seconds=60.0, fencing=True, moves=True), marks=pytest.mark.slow),
     *(
         pytest.param(Plan(seed=seed, seconds=120.0, fencing=True), marks=pytest.mark.slow)
         for seed in (62, 63)

@@ -69,6 +69,7 @@ def test_a_guest_does_not_run_before_it_is_known_that_its_client_is_recorded() -
         assert site.claim().phase is ClaimPhase.RUNNING
 
 
+@pytest.mark.slow
 def test_a_store_that_was_set_back_ends_no_guest_and_starts_none() -> None:
     """Rule 3. By what was put back, the VM is on another node."""
     with World(seed=3) as world:
@@ -92,6 +93,7 @@ def test_a_store_that_was_set_back_ends_no_guest_and_starts_none() -> None:
         assert site.counter() > count + 20
 
 
+@pytest.mark.slow
 def test_a_store_that_was_set_back_is_not_believed_when_others_have_written_to_it_since() -> None:
     """Rule 3. Its numbers grow with each daemon that begins on it, also of those that are frozen; another one
     begins when they are past all that it has seen, and one that is frozen begins again."""

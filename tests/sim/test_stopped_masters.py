@@ -22,7 +22,10 @@ def parse(path: str, data: bytes) -> ParsedFile:
     return parse_manifest(path, data, SCHEMAS)
 
 
-@pytest.mark.parametrize("step", ["Intend", "Fence", "Settle", "BreakLocks", "Release", "Finish"])
+STEPS = ("Intend", "Settle", "BreakLocks", "Release", "Finish")
+
+
+@pytest.mark.parametrize("step", ["Fence", *(pytest.param(each, marks=pytest.mark.slow) for each in STEPS)])
 def test_the_master_is_killed_before_a_step_and_the_next_one_finishes(step: str) -> None:
     with World(seed=5) as world:
         killed: list[str] = []

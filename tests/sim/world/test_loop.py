@@ -214,6 +214,7 @@ async def test_a_world_can_be_run_from_inside_a_coroutine() -> None:
     await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_process_that_is_gone_runs_until_the_world_is_over() -> None:
     ran: list[str] = []
 
