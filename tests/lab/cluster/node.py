@@ -17,7 +17,11 @@ from .settings import LabSettings
 
 LIBVIRTD_CONF = """\
 host_uuid = "{host_uuid}"
-listen_tls = 0
+listen_tls = 1
+auth_tls = "none"
+key_file = "{pki}/serverkey.pem"
+cert_file = "{pki}/servercert.pem"
+ca_file = "{pki}/cacert.pem"
 listen_tcp = 1
 listen_addr = "{ip}"
 auth_tcp = "none"
@@ -37,7 +41,12 @@ namespaces = []
 cgroup_controllers = []
 stdio_handler = "file"
 migration_host = "{ip}"
+migrate_tls_x509_cert_dir = "{pki}"
+migrate_tls_x509_verify = 1
 """
+PKI = "/etc/libvirt/pki"
+"""Where a host's libvirtd, its clients and QEMU have their certificates, by different names."""
+
 CEPH_CONF = """\
 [global]
 fsid = {fsid}
@@ -80,8 +89,21 @@ class Node:
         """libvirt's configuration, unless it is there; the host has to exist."""
         place, ip = self.host.files / "etc/libvirt", self.host.address.ip
         if not (place / "libvirtd.conf").exists():
-            (place / "libvirtd.conf").write_text(LIBVIRTD_CONF.format(host_uuid=uuid.uuid4(), ip=ip))
-            (place / "qemu.conf").write_text(QEMU_CONF.format(ip=ip))
+            libvirtd = LIBVIRTD_CONF.format(host_uuid=uuid.uuid4(), ip=ip, pki=PKI)
+            (place / "libvirtd.conf").write_text(libvirtd)
+            (place / "qemu.conf").write_text(QEMU_CONF.format(ip=ip, pki=PKI))
+            self._install_keys(place / "pki")
+
+    def _install_keys(self, place: Path) -> None:
+        """The host's certificate of the lab's CA, for libvirt and for QEMU."""
+        place.mkdir()
+        own = self.host.files / "etc/vcl"
+        for role in ("server", "client"):
+            for dash in ("", "-"):
+                shutil.copy(own / "node.crt", place / f"{role}{dash}cert.pem")
+                shutil.copy(own / "node.key", place / f"{role}{dash}key.pem")
+        for name in ("cacert.pem", "ca-cert.pem"):
+            shutil.copy(own / "ca.crt", place / name)
 
     def install(self, fsid: str, monitors: str, keyrings: list[Path]) -> None:
         """The way to Ceph, and vcld's configuration; a changed vcld.yaml is kept."""
@@ -98,7 +120,10 @@ class Node:
 
     def _configuration(self) -> dict[str, Any]:
         mesh = {"tls": "on" if self._settings.tls else "off"}
-        libvirt = {"virtualization": "qemu", "keepaliveSeconds": 1}
+        libvirt: dict[str, Any] = {"virtualization": "qemu", "keepaliveSeconds": 1}
+        if self.name in self._settings.tls_into:
+            connect = f"qemu+tls://{self.host.address.ip}/system?pkipath={PKI}"
+            libvirt["migration"] = {"tls": True, "connect": connect}
         return {
             "node": self.name,
             "cluster": "lab",

@@ -29,13 +29,15 @@ class CephSettings(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabSettings:
     """`nodes`: how many; `ceph`: whether it runs, which vcld needs; `vcld`: whether it runs on the nodes;
-    `tls`: of the mesh; `layout`, `ceph_settings`: see there; `config` is laid over what the lab writes into
-    each vcld.yaml, one level deep; `environment`: more of it for each vcld."""
+    `tls`: of the mesh; `tls_into`: hosts that guests are migrated to encrypted; `layout`, `ceph_settings`:
+    see there; `config` is laid over what the lab writes into each vcld.yaml, one level deep; `environment`:
+    more of it for each vcld."""
 
     nodes: int = 3
     ceph: bool = True
     vcld: bool = True
     tls: bool = True
+    tls_into: tuple[str, ...] = ("r3",)
     layout: Layout = Layout.SEPARATE
     ceph_settings: CephSettings = CephSettings.RECOMMENDED
     config: Mapping[str, Any] = field(default_factory=dict)

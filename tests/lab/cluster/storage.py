@@ -81,6 +81,12 @@ class Storage:
         for image in images:
             self.host.run("rbd", "-c", conf, "--no-progress", "rm", f"vms/{image}", check=False)
 
+    def is_open(self, image: str) -> bool:
+        """Whether anybody has the image open."""
+        conf = str(self.dir / "ceph.conf")
+        told = self.host.run("rbd", "-c", conf, "status", f"vms/{image}").stdout
+        return "Watchers: none" not in told
+
     def content(self, image: str) -> bytes:
         """What is in an image now; only what its writers have flushed is sure to be seen."""
         copy = self.host.dir / "content"
