@@ -19,13 +19,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 from failover import ROOT, _load, wait
+from migration import POOL
 
-POOL = """\
-apiVersion: vcl/v1
-kind: StoragePool
-metadata: {name: ceph}
-spec: {type: rbd, rbd: {pool: vms}}
-"""
 GUEST = """\
 apiVersion: vcl/v1
 kind: VirtualMachine

@@ -12,7 +12,7 @@ from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind, info_for
 from vcl.client import Client, Unreachable
 from vcl.describing import part
-from vcl.progress import Progress
+from vcl.progress import Progress, clear
 from vcl.session import complain, warn
 
 VM = info_for(Kind.VIRTUAL_MACHINE)
@@ -70,12 +70,12 @@ def follow_shutdown(client: Client, deadline: float, *, here: str = "", grace: f
     while True:
         view = _view(client, _goes_off(last))
         if view is None:
-            _clear(progress)
+            clear(progress)
             print("this daemon does not answer any more: its host goes off", flush=True)
             return 0
         last = view
         if not view.get("order"):
-            _clear(progress)
+            clear(progress)
             complain("the shutdown was ended: somebody has started the cluster")
             return 1
         if view.get("looked"):
@@ -119,7 +119,7 @@ def follow_start(client: Client, id: str, until: float) -> int:
         if start.get("id") == id and start.get("finished"):
             return _started(phases, progress)
         if start.get("id") != id or time.monotonic() >= until:
-            _clear(progress)
+            clear(progress)
             why = "timed out; it goes on" if start.get("id") == id else "something else was asked meanwhile"
             complain(VclError(f"the start was not followed to its end: {why}", cure="see 'vcl get vms'"))
             return 1
@@ -166,7 +166,7 @@ def _shut(view: Object, progress: Progress, here: str) -> int:
 
 
 def _unfinished(view: Object, left: Mapping[str, Sequence[str]], progress: Progress | None) -> int:
-    _clear(progress)
+    clear(progress)
     for vm, nodes in sorted(left.items()):
         complain(f"{VM.singular}/{vm} may still run on {', '.join(nodes)}")
     silent = ", ".join(view.get("silent") or ())
@@ -183,11 +183,6 @@ def _started(phases: Mapping[str, Object], progress: Progress) -> int:
     print("cluster started")
     sys.stdout.flush()
     return 0
-
-
-def _clear(progress: Progress | None) -> None:
-    if progress is not None:
-        progress.clear()
 
 
 def power_line(power: Object) -> str:

@@ -85,3 +85,9 @@ class Progress:
         self._stream.write(ERASE + line)
         self._stream.flush()
         self._drawn = True
+
+
+def clear(progress: Progress | None) -> None:
+    """Take the bar away, if one was begun."""
+    if progress is not None:
+        progress.clear()

@@ -9,7 +9,7 @@ from typing import Any
 from reconciler.resources.errors import VclError
 from reconciler.resources.kinds import Kind, info_for
 from vcl.client import Client, Unreachable
-from vcl.progress import Progress
+from vcl.progress import Progress, clear
 from vcl.session import complain
 from vcl.table import clean, render
 
@@ -44,7 +44,7 @@ def follow(client: Client, id: str, until: float) -> int:
     while True:
         record = _record(client)
         if record is not None and record.get("id") != id:
-            _clear(progress)
+            clear(progress)
             complain("another rebalancing was asked for meanwhile")
             return 1
         if record is not None:
@@ -63,7 +63,7 @@ def follow(client: Client, id: str, until: float) -> int:
             if record.get("phase") != "Running":
                 return _ended(record, progress)
         if time.monotonic() >= until:
-            _clear(progress)
+            clear(progress)
             complain(VclError("timed out; it goes on", cure="'vcl cluster rebalance --cancel' ends it"))
             return 1
         time.sleep(LOOK)
@@ -104,8 +104,3 @@ def _row(move: Object) -> tuple[str, ...]:
 
 def _many(moves: Sequence[Object]) -> str:
     return "1 move" if len(moves) == 1 else f"{len(moves)} moves"
-
-
-def _clear(progress: Progress | None) -> None:
-    if progress is not None:
-        progress.clear()

@@ -24,10 +24,9 @@ from reconciler.adapters.power_orders_file import PowerOrdersFile
 from reconciler.adapters.schema_files import load_schemas
 from reconciler.loops.power_down import Machines, PowerDown, PowerDownContext
 from reconciler.loops.power_orders import OrderKeeper
-from reconciler.loops.power_requests import PARALLEL, ShutdownRequest, order_of_request
+from reconciler.loops.power_requests import PARALLEL, ShutdownRequest, order_of_request, order_view
 from reconciler.planning.homecoming import LastRun
 from reconciler.ports.controller import Controller
-from reconciler.resources.codec import encode
 from reconciler.resources.errors import AlreadyExists, StoreUnavailable, VclError
 from reconciler.resources.kinds import Kind
 from reconciler.resources.manifest import parse_manifest
@@ -106,7 +105,7 @@ class PowerAlone:
 
     def view(self) -> dict[str, Any]:
         """See PowerDesk."""
-        order, down = self._keeper.order, self.down
+        order = self._keeper.order
         found: dict[str, Any] = {
             "node": self._node,
             "power": "Off" if order is not None else "Unknown",
@@ -114,18 +113,12 @@ class PowerAlone:
             "storeHealthy": False,
         }
         if order is not None:
-            found |= {
-                "order": encode(order),
-                "looked": bool(down.word()[0]) or not self._controllers,
-                "passed": round(self._keeper.passed, 1),
+            found |= order_view(order, self._keeper, self.down) | {
                 "told": [self._node],
                 "heard": [self._node],
                 "members": [self._node],
-                "standing": {vm: list(nodes) for vm, nodes in down.standing.where.items()},
-                "silent": list(down.standing.silent),
-                "waits": {},
-                "host": down.host,
             }
+            found["looked"] = found["looked"] or not self._controllers
         return found
 
     @contextlib.asynccontextmanager

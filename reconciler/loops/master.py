@@ -15,6 +15,7 @@ from functools import partial
 
 from reconciler.loops.agent_state import RecordEvent
 from reconciler.loops.migrating import Migrations, MigrationsContext
+from reconciler.loops.migration_requests import Ask, new_migration
 from reconciler.loops.placement_input import migrations_by_vm, read_nodes, read_vm
 from reconciler.loops.placement_writes import placed_status
 from reconciler.loops.rebalancing import Rebalancer, RebalancerContext, Situation
@@ -33,8 +34,6 @@ from reconciler.planning.master import (
     guests_of,
     plan_master,
 )
-from reconciler.planning.migration import Wanted, request_migration
-from reconciler.planning.migration_turns import migration_name
 from reconciler.planning.placement import NamedConstraint, NodeView
 from reconciler.planning.start_turns import all_started, in_turn
 from reconciler.ports.clock import Clock
@@ -193,7 +192,8 @@ class Master:
         began = self._context.clock.monotonic()
         self._read_changed()
         nodes = read_nodes(self._context.views, self._context.absent)
-        plan = await self._in_turn(await self._plan(list(self._records.values()), nodes))
+        constraints = self._constraints()
+        plan = await self._in_turn(await self._plan(list(self._records.values()), nodes, constraints))
         self._pass_seconds = self._context.clock.monotonic() - began
         for final in plan.finals:
             await self._finalise(final)
@@ -205,11 +205,11 @@ class Master:
             await self._tell(plan.not_placed[start : start + _BATCH])
         await self._tell_stays(plan.stays)
         await self._evict(plan, [node.name for node in nodes])
-        await self._rebalance(nodes)
+        await self._rebalance(nodes, constraints)
         return plan
 
-    async def _rebalance(self, nodes: list[NodeView]) -> None:
-        situation = Situation(vms=list(self._records.values()), nodes=nodes, constraints=self._constraints())
+    async def _rebalance(self, nodes: list[NodeView], constraints: list[NamedConstraint]) -> None:
+        situation = Situation(vms=list(self._records.values()), nodes=nodes, constraints=constraints)
         try:
             await self._rebalancer.step(situation)
         except StoreError:
@@ -274,22 +274,14 @@ class Master:
         if claim is None or spec is None or claim.node != move.source or not self._stands(move.vm):
             return
         drain = context.views.node_in_force(move.source).drain or ""
-        wanted = Wanted(
-            vm=move.vm,
-            target=move.target,
-            memory=spec.memory,
-            reason=move.reason,
-            bandwidth=context.views.cluster_spec().migration.bandwidth,
-            drain=drain,
-        )
+        at = cache.revision_of(keys.claim(move.vm))
         # One for each run of the VM on the node and each try: two masters cannot ask twice.
-        id = migration_name(
-            move.vm, f"{claim.uid}/{cache.revision_of(keys.claim(move.vm))}/{drain}/{self._asked}"
-        )
+        seed = f"{claim.uid}/{at}/{drain}/{self._asked}"
         self._asked += 1
-        record = request_migration(wanted, claim, id=id, requested=context.clock.wall())
-        compares = {keys.migration(id): 0, keys.claim(move.vm): cache.revision_of(keys.claim(move.vm))}
-        if await self._write(compares, {keys.migration(id): dump(record)}):
+        ask = Ask(vm=move.vm, target=move.target, reason=move.reason, seed=seed, drain=drain)
+        record = new_migration(context.views, ask, spec, claim, context.clock.wall())
+        key = keys.migration(record.id)
+        if await self._write({key: 0, keys.claim(move.vm): at}, {key: dump(record)}):
             self._resting[move.vm, move.source] = context.clock.monotonic() + MIGRATE_AGAIN
             log.info("vm %s: to be migrated to %s: %s", move.vm, move.target, move.reason)
 
@@ -303,8 +295,9 @@ class Master:
             log.info("node %s: %s", name, words)
             event("DrainCancelled" if after.cancelled else "Drained", words)
 
-    async def _plan(self, vms: list[VmRecords], nodes: list[NodeView]) -> MasterPlan:
-        constraints = self._constraints()
+    async def _plan(
+        self, vms: list[VmRecords], nodes: list[NodeView], constraints: list[NamedConstraint]
+    ) -> MasterPlan:
         if len(vms) < LARGE:
             return self._context.plan(vms, nodes, constraints)
         return await asyncio.to_thread(self._context.plan, vms, nodes, constraints)

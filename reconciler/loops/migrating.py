@@ -202,6 +202,10 @@ class Migrations:
             return (
                 f"it is bound to {binding.node if binding is not None else 'no node'}, and goes there first"
             )
+        claim = views.claim(record.vm)
+        if claim is not None and claim.plugging is not None:
+            way = "detached" if claim.plugging.away else "attached"
+            return f"its disk '{claim.plugging.disk}' is being {way}"
         return turn_of(record, self._records(), views.cluster_spec().migration)
 
     def _overdue(self, record: MigrationRecord) -> bool:

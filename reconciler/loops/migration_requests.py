@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from reconciler.loops.placement_input import migrations_by_vm, read_nodes, read_vm
@@ -23,10 +24,38 @@ from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError, NotFound
 from reconciler.resources.kinds import Kind
 from reconciler.resources.migrations import ENDED, CancelRecord, MigrationRecord
-from reconciler.resources.records import ClaimPhase, dump
+from reconciler.resources.records import Claim, ClaimPhase, dump
+from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 BY_HAND = "asked for by `vcl migrate`"
 CANCELLED = "cancelled by `vcl migrate --cancel`"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """A VM is to go to a node. `seed`: asks with the same one are one; `drain`: the id of that which asks,
+    if any."""
+
+    vm: str
+    target: str
+    reason: str
+    seed: str
+    drain: str = ""
+
+
+def new_migration(
+    views: Views, ask: Ask, spec: VirtualMachineSpec, claim: Claim, requested: str
+) -> MigrationRecord:
+    """The record with which it begins, within the Cluster's limits. `requested`: the time of day."""
+    wanted = Wanted(
+        vm=ask.vm,
+        target=ask.target,
+        memory=spec.memory,
+        reason=ask.reason,
+        bandwidth=views.cluster_spec().migration.bandwidth,
+        drain=ask.drain,
+    )
+    return request_migration(wanted, claim, id=migration_name(ask.vm, ask.seed), requested=requested)
 
 
 class MigrationRequests:
@@ -53,18 +82,10 @@ class MigrationRequests:
         target, why = await self._target(vm, to)
         if not target:
             raise ConflictError(f"virtualmachine '{vm}' cannot be migrated: {why}")
-        wanted = Wanted(
-            vm=vm,
-            target=target,
-            memory=records.spec.memory,
-            reason=BY_HAND,
-            bandwidth=views.cluster_spec().migration.bandwidth,
-        )
-        id = migration_name(vm, self._ids.uuid())
-        record = request_migration(wanted, claim, id=id, requested=self._clock.wall())
-        result = await self._writer.commit(
-            compares={**compares, keys.migration(id): 0}, puts={keys.migration(id): dump(record)}
-        )
+        ask = Ask(vm=vm, target=target, reason=BY_HAND, seed=self._ids.uuid())
+        record = new_migration(views, ask, records.spec, claim, self._clock.wall())
+        key = keys.migration(record.id)
+        result = await self._writer.commit(compares={**compares, key: 0}, puts={key: dump(record)})
         if conflicts(result):
             raise ConflictError(f"virtualmachine '{vm}' changed meanwhile", cure="ask again")
         return record

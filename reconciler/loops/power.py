@@ -160,13 +160,18 @@ class NodePower:
     def _machines(self) -> Machines:
         views = self._context.views
         specs = views.specs(Kind.VIRTUAL_MACHINE)
-        claims = (item.key.removeprefix(keys.CLAIMS) for item in views.cache.prefix(keys.CLAIMS))
-        owned = {vm: views.claim(vm) for vm in claims}
         return Machines(
             priorities={vm: spec.priority for vm, spec in specs.items()},
             start_after={vm: spec.start_after for vm, spec in specs.items() if spec.start_after},
-            hosts={vm: hosts_of(claim) for vm, claim in owned.items() if claim is not None and claim.node},
+            hosts=self._hosts(),
         )
+
+    def _hosts(self) -> dict[str, tuple[str, ...]]:
+        """By VM that somebody owns."""
+        views = self._context.views
+        names = (item.key.removeprefix(keys.CLAIMS) for item in views.cache.prefix(keys.CLAIMS))
+        owned = {vm: views.claim(vm) for vm in names}
+        return {vm: hosts_of(claim) for vm, claim in owned.items() if claim is not None and claim.node}
 
     def _paused_by_vcl(self, vm: str) -> bool:
         claim = self._context.views.claim(vm)
@@ -178,7 +183,7 @@ class NodePower:
         views, node = self._context.views, self._context.node
         if not views.cache.healthy:
             return ""
-        mine = [vm for vm, hosts in self._machines().hosts.items() if node in hosts]
+        mine = [vm for vm, hosts in self._hosts().items() if node in hosts]
         if mine:
             return f"the store still names this node as the owner of {', '.join(sorted(mine)[:4])}"
         if not views.exists(keys.POWER_INTENT):

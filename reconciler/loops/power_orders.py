@@ -37,7 +37,7 @@ class OrderKeeper:
         self._new: frozenset[str] = frozenset(self.under_way)
         self._book = book
         self._clock = clock
-        self._heard: PowerOrders = self.known
+        self._heard: PowerOrders = merge(self.known, PowerOrders())
         self._since: dict[str, float] = {order.id: clock.monotonic() for order in self.known.orders}
         self._news = asyncio.Event()
         self._saving = asyncio.Lock()
@@ -78,7 +78,7 @@ class OrderKeeper:
         for id, age in word.ages.items():
             self._since[id] = min(self._since.get(id, now), now - max(0.0, age))
         heard, new = merge(self._heard, word.known), self._new.union(word.under_way)
-        if heard != merge(self._heard, PowerOrders()) or new != self._new:
+        if (heard, new) != (self._heard, self._new):
             self._heard, self._new = heard, new
             self._news.set()
 

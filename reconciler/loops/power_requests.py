@@ -144,7 +144,7 @@ class PowerRequests:
     def view(self) -> dict[str, Any]:
         """How it stands, as this node sees it."""
         context = self._context
-        order, down = context.keeper.order, context.down
+        order = context.keeper.order
         start = context.views.record(keys.POWER_START, PowerStart)
         manifest = context.views.cluster_spec().power is Power.OFF
         found: dict[str, Any] = {
@@ -159,22 +159,27 @@ class PowerRequests:
             ids = {each.id for each in context.keeper.known.orders}
             words = context.words().items()
             told = {node for node, word in words if ids <= {each.id for each in word.known.orders}}
-            found |= {
-                "order": encode(order),
-                "ids": sorted(ids),
-                "looked": bool(down.word()[0]),
-                "passed": round(context.keeper.passed, 1),
+            found |= order_view(order, context.keeper, context.down) | {
                 "told": sorted({context.node, *told}),
                 "heard": sorted({context.node, *context.heard()}),
                 "members": sorted({context.node, *context.words()}),
-                "standing": {vm: list(nodes) for vm, nodes in down.standing.where.items()},
-                "silent": list(down.standing.silent),
-                "waits": {
-                    vm: turn.reason for vm, turn in sorted(down.turns.items()) if turn.turn is Turn.WAIT
-                },
-                "host": down.host,
             }
         return found
+
+
+def order_view(order: ShutdownOrder, keeper: OrderKeeper, down: PowerDown) -> dict[str, Any]:
+    """How it stands with the order in force on this node, whoever else knows of it."""
+    waits = {vm: turn.reason for vm, turn in sorted(down.turns.items()) if turn.turn is Turn.WAIT}
+    return {
+        "order": encode(order),
+        "ids": sorted(each.id for each in keeper.known.orders),
+        "looked": bool(down.word()[0]),
+        "passed": round(keeper.passed, 1),
+        "standing": {vm: list(nodes) for vm, nodes in down.standing.where.items()},
+        "silent": list(down.standing.silent),
+        "waits": waits,
+        "host": down.host,
+    }
 
 
 def order_of_request(request: ShutdownRequest, node: str, ids: Ids, clock: Clock) -> ShutdownOrder:

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.loops.agent_state import RecordEvent
+from reconciler.loops.migration_requests import Ask, new_migration
 from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer, conflicts
 from reconciler.planning.desired import Wish
 from reconciler.planning.master import VmRecords, guests_of
-from reconciler.planning.migration import Wanted, request_migration
-from reconciler.planning.migration_turns import migration_name
 from reconciler.planning.placement import NamedConstraint, NodeView
 from reconciler.planning.rebalancing import (
     Draft,
@@ -82,19 +81,31 @@ class Rebalancer:
 
     async def step(self, situation: Situation) -> None:
         """Go on with the run that is recorded, or begin one. Raises StoreError."""
-        record = self._context.views.record(keys.REBALANCE, RebalanceRecord)
-        weather = self._weather(situation)
-        self._note(situation, weather)
-        if record is not None and record.phase is RebalancePhase.RUNNING:
-            await self._go_on(record, situation, weather)
-        elif record is not None or not self._context.views.exists(keys.REBALANCE):
-            await self._perhaps_begin(situation, weather)
+        views = self._context.views
+        record = views.record(keys.REBALANCE, RebalanceRecord)
+        scope = SCOPES.get(views.cluster_spec().balance.mode)
+        running = record is not None and record.phase is RebalancePhase.RUNNING
+        if not running and scope is None:
+            self._signature = None
+            return
+        places, weather = _places(situation.vms), self._weather(situation, record)
+        self._note(situation, weather, places)
+        if record is not None and running:
+            await self._go_on(record, situation, weather, places)
+        elif scope is not None and (record is not None or not views.exists(keys.REBALANCE)):
+            await self._perhaps_begin(situation, weather, scope)
 
-    async def _go_on(self, record: RebalanceRecord, situation: Situation, weather: Weather) -> None:
+    async def _go_on(
+        self,
+        record: RebalanceRecord,
+        situation: Situation,
+        weather: Weather,
+        places: Mapping[str, Place],
+    ) -> None:
         now = self._context.clock.wall()
-        after, moves = advance(record, _places(situation.vms), self._migrations(record), weather, now)
-        guests, rules = guests_of(situation.vms), situation.constraints
-        if moves and (why := outdated(situation.nodes, guests, rules, moves)):
+        after, moves = advance(record, places, self._migrations(record), weather, now)
+        rules = situation.constraints
+        if moves and (why := outdated(situation.nodes, guests_of(situation.vms), rules, moves)):
             after, moves = superseded(after, why, now), ()
         if moves:
             await self._begin(after, moves)
@@ -110,31 +121,23 @@ class Rebalancer:
             claim, spec = context.views.claim(move.vm), context.views.vm(move.vm)
             if claim is None or spec is None or claim.node != move.source:
                 return  # the next pass sees what became of it
-            key = keys.claim(move.vm)
-            id = migration_name(move.vm, f"{record.id}/{move.turn}/{claim.uid}")
-            wanted = Wanted(
-                vm=move.vm,
-                target=move.target,
-                memory=spec.memory,
-                reason=f"rebalancing: {move.reason}",
-                bandwidth=context.views.cluster_spec().migration.bandwidth,
-            )
-            asked = request_migration(wanted, claim, id=id, requested=context.clock.wall())
-            puts[keys.migration(id)] = dump(asked)
-            compares |= {keys.migration(id): 0, key: cache.revision_of(key)}
-            ids[move.vm] = id
+            key, seed = keys.claim(move.vm), f"{record.id}/{move.turn}/{claim.uid}"
+            ask = Ask(vm=move.vm, target=move.target, reason=f"rebalancing: {move.reason}", seed=seed)
+            asked = new_migration(context.views, ask, spec, claim, context.clock.wall())
+            puts[keys.migration(asked.id)] = dump(asked)
+            compares |= {keys.migration(asked.id): 0, key: cache.revision_of(key)}
+            ids[move.vm] = asked.id
         puts[keys.REBALANCE] = dump(begun(record, moves, ids))
         if await self._write(puts, compares):
             for move in moves:
                 log.info("rebalancing: vm %s goes from %s to %s", move.vm, move.source, move.target)
 
-    async def _perhaps_begin(self, situation: Situation, weather: Weather) -> None:
+    async def _perhaps_begin(self, situation: Situation, weather: Weather, scope: RebalanceScope) -> None:
         """By itself, when nothing has changed for the hold-down."""
         context = self._context
         policy = context.views.cluster_spec().balance
-        scope = SCOPES.get(policy.mode)
         now = context.clock.monotonic()
-        if scope is None or obstacle(weather) or now - self._steady_since < policy.hold_down_seconds:
+        if obstacle(weather) or now - self._steady_since < policy.hold_down_seconds:
             return
         self._steady_since = now  # whatever comes of it, it is not looked at again at once
         rested = self._rested(policy.rest_seconds)
@@ -182,10 +185,9 @@ class Rebalancer:
             kind = EventType.NORMAL if good else EventType.WARNING
             self._context.event(kind, Kind.CLUSTER, "cluster", f"Rebalance{after.phase}", after.message)
 
-    def _weather(self, situation: Situation) -> Weather:
+    def _weather(self, situation: Situation, record: RebalanceRecord | None) -> Weather:
         views = self._context.views
         homes = {r.claim.node for r in situation.vms if r.claim is not None and r.claim.node}
-        record = views.record(keys.REBALANCE, RebalanceRecord)
         if record is not None and record.phase is RebalancePhase.RUNNING:
             homes |= {move.target for move in record.moves if move.state is not MoveState.DONE}
         ours = {move.migration for move in record.moves} if record is not None else set()
@@ -200,13 +202,13 @@ class Rebalancer:
             busy=tuple(busy),
         )
 
-    def _note(self, situation: Situation, weather: Weather) -> None:
+    def _note(self, situation: Situation, weather: Weather, places: Mapping[str, Place]) -> None:
         """The hold-down begins anew whenever a node, or where a VM is, has changed."""
         signature = (
             weather,
             self._context.views.cluster_spec().balance,
             tuple((n.name, n.refuses, n.cpu, n.memory) for n in situation.nodes),
-            tuple((name, place) for name, place in sorted(_places(situation.vms).items())),
+            tuple(sorted(places.items(), key=lambda item: item[0])),
         )
         if signature != self._signature:
             self._signature, self._steady_since = signature, self._context.clock.monotonic()

@@ -32,11 +32,6 @@ def _both(one: ShutdownOrder, other: ShutdownOrder) -> ShutdownOrder:
     )
 
 
-def ordered(known: PowerOrders, order: ShutdownOrder) -> PowerOrders:
-    """With a new order, which has to be on disk before anybody acts on it."""
-    return merge(known, PowerOrders(orders=(order,)))
-
-
 def started(known: PowerOrders) -> PowerOrders:
     """After `vcl cluster start`: every order that is known has ended; one that is heard of later has not."""
     return merge(known, PowerOrders(ended=tuple(order.id for order in known.orders)))

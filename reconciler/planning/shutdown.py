@@ -111,16 +111,6 @@ def standing(hosts: Mapping[str, Sequence[str]], looks: Mapping[str, Collection[
     )
 
 
-def left_standing(
-    order: Order, hosts: Mapping[str, str], gone: Collection[str]
-) -> dict[str, tuple[str, ...]]:
-    """What is left to stop, by node, in the order in which it stops. `hosts`: the node of each VM; a VM of
-    which none is known is under ''."""
-    left = sorted((p.wave, vm) for vm, p in order.places.items() if vm not in gone)
-    nodes = sorted({hosts.get(vm, "") for _, vm in left})
-    return {node: tuple(vm for _, vm in left if hosts.get(vm, "") == node) for node in nodes}
-
-
 def host_waits(shutdown: ShutdownOrder, standing: Iterable[str], silent: Iterable[str], passed: float) -> str:
     """Why the host does not switch itself off now, or nothing. Other hosts' guests may have their disks here,
     so all of them have to be gone. `standing`: VMs that are not proven gone, anywhere; `silent`: nodes whose

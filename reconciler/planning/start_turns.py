@@ -56,8 +56,10 @@ def start_turns(order: Order, standings: Mapping[str, Standing], parallel: int) 
 def in_turn(plan: MasterPlan, vms: Sequence[VmRecords], *, parallel: int, now: str) -> MasterPlan:
     """The plan without the starts whose turn it is not; those are told what they wait for. `parallel`: 0 for
     no limit; `now`: by the wall. A VM that runs, or moves, is none of them."""
+    if not plan.binds:
+        return plan
     after = {r.metadata.name: r.spec.start_after for r in vms if r.spec.start_after}
-    if not plan.binds or not (after or parallel):
+    if not (after or parallel):
         return plan
     by_name = {records.metadata.name: records for records in vms}
     placed = {bind.vm for bind in plan.binds}

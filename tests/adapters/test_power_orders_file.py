@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.adapters.power_orders_file import PowerOrdersFile
-from reconciler.planning.power_orders import in_force, ordered, started
+from reconciler.planning.power_orders import in_force, started
 from reconciler.resources.errors import VclError
 from reconciler.resources.shutdowns import PowerMemory, PowerOrders, ShutdownOrder
 
 ORDER = ShutdownOrder(id="a", deadline=300.0, reason="battery", power_off=True)
-KNOWN = PowerMemory(known=ordered(PowerOrders(), ORDER), under_way=("a",), boot_id="b")
+KNOWN = PowerMemory(known=PowerOrders(orders=(ORDER,)), under_way=("a",), boot_id="b")
 ENDED = PowerMemory(known=started(KNOWN.known))
 
 

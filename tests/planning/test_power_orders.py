@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.planning.power_orders import in_force, merge, ordered, started
+from reconciler.planning.power_orders import in_force, merge, started
 from reconciler.resources.codec import decode, encode
 from reconciler.resources.shutdowns import PowerOrders, ShutdownOrder
 
@@ -26,6 +26,10 @@ NONE = PowerOrders()
 
 def order(id: str, deadline: float = 300.0, *, power_off: bool = False) -> ShutdownOrder:
     return ShutdownOrder(id=id, deadline=deadline, power_off=power_off)
+
+
+def ordered(known: PowerOrders, order: ShutdownOrder) -> PowerOrders:
+    return merge(known, PowerOrders(orders=(order,)))
 
 
 def test_an_order_is_in_force_until_a_start_ends_it() -> None:

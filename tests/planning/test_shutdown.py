@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.planning.shutdown import HOST_GRACE, Turn, host_waits, left_standing, stop_turns
+from reconciler.planning.shutdown import HOST_GRACE, Turn, host_waits, stop_turns
 from reconciler.resources.shutdowns import ShutdownOrder
 from reconciler.resources.startorder import Order, order_of
 
@@ -84,12 +84,6 @@ def test_who_was_asked_is_never_told_to_wait_again(
     order = order_of(priorities, {})
     before, after = turns(order, gone, passed), turns(order, gone, passed + more)
     assert all(after[vm] != Turn.WAIT for vm, turn in before.items() if turn == Turn.ASK)
-
-
-def test_what_is_left_is_listed_by_node_as_it_stops() -> None:
-    hosts = {"web": "r1", "db": "r2", "batch": "r1"}
-    assert left_standing(SITE, hosts, {"cache"}) == {"r1": ("batch", "web"), "r2": ("db",)}
-    assert left_standing(SITE, hosts, {"web", "db", "batch"}) == {"": ("cache",)}
 
 
 @pytest.mark.parametrize(
