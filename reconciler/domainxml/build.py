@@ -41,6 +41,7 @@ def build(request: StartRequest, host: HostProfile, paths: GuestPaths) -> Defini
     interfaces.overlay_interfaces(draft)
     essentials.ensure_console(draft)
     essentials.ensure_agent(draft)
+    essentials.spare_ports(draft, machine_type)
     _check_characters(draft)
     facts = describe(draft.root)
     _check_disks(draft, facts)

@@ -1,7 +1,8 @@
 """vCPUs, the CPU model, and memory, and what a user's XML says about the same amounts.
 
-Invariant: the guest gets `cpu.cores` vCPUs and `memory` bytes, which the placement counted with. Where
-domainXML spreads them (topology, NUMA cells), it is fitted when there is one way to do it, else refused.
+Invariant: the guest gets `cpu.cores` vCPUs and `memory` bytes, which the placement counted with; what it may
+get later (`cpu.maxCores`, `maxMemory`) is beside that, and not given to it. Where domainXML spreads them
+(topology, NUMA cells), it is fitted when there is one way to do it, else refused.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Iterator
 
 from reconciler.domainxml.draft import Draft
 from reconciler.domainxml.elements import (
+    add,
     child,
     children,
     drop,
+    ensure,
     in_bytes,
     number,
     put,
@@ -26,16 +29,22 @@ from reconciler.domainxml.elements import (
 )
 from reconciler.resources.quantity import format_bytes
 
+BLOCK = 2 << 20
+"""Bytes of which a virtio-mem device gives and takes whole multiples: a huge page of x86."""
+MEMORY_ALIAS = "ua-memory"
 _MODES = ("host-model", "host-passthrough", "maximum")
 _TOPOLOGY = ("sockets", "dies", "clusters", "cores", "threads")
 
 
 def vcpus(draft: Draft) -> None:
-    """`cpu.cores` vCPUs at start. A larger maximum in the user's XML (room for hot-plug) stays."""
+    """`cpu.cores` vCPUs at start. A larger maximum, of the spec or in the user's XML, is room for more."""
     root, cores = draft.root, draft.spec.cpu.cores
     element = section(root, "vcpu")
     most = number(element.text)
     before = number(element.get("current")) or most
+    if draft.spec.cpu.max_cores is not None:
+        most = max(draft.spec.cpu.max_cores, cores)
+        element.attrib["current"] = str(cores)
     if most is not None and most > cores and element.get("current") is not None:
         element.attrib["current"] = str(cores)
         most = cores if cores > most else most
@@ -113,7 +122,45 @@ def memory(draft: Draft) -> None:
     if before is None or whole_mib(before) != wanted:
         set_memory(section(root, "memory"), wanted)
         set_memory(section(root, "currentMemory"), wanted)
-    _fit_numa(draft, wanted)
+    if draft.spec.max_memory is not None:
+        _make_room(draft, wanted, draft.spec.max_memory)
+    else:
+        _fit_numa(draft, wanted)
+
+
+def _make_room(draft: Draft, wanted: int, most: int) -> None:
+    """A virtio-mem device of which the guest has nothing yet. A balloon would do without a driver for more
+    memory, but gives a guest that has no driver for the balloon all of it at once."""
+    room = -(-(whole_mib(most) - wanted) // BLOCK) * BLOCK
+    if room <= 0:
+        _fit_numa(draft, wanted)
+        return
+    root = draft.root
+    cells = list(children(child(root, "cpu", "numa"), "cell"))
+    own = next(children(draft.devices, "memory"), None)
+    if len(cells) > 1 or own is not None:
+        raise draft.refuse(
+            "spec.maxMemory does not go with several NUMA cells, or memory devices, of one's own",
+            at=own if own is not None else cells[1],
+            cure="remove them, or spec.maxMemory",
+        )
+    cores = number(text_of(child(root, "vcpu"))) or 1
+    cell = cells[0] if cells else ensure(section(root, "cpu"), "numa", "cell")
+    cell.attrib.setdefault("id", "0")
+    cell.attrib["cpus"] = "0" if cores == 1 else f"0-{cores - 1}"
+    cell.attrib.update({"memory": str(wanted // 1024), "unit": "KiB"})
+    top = section(root, "maxMemory")
+    top.attrib["slots"] = "1"
+    set_memory(top, wanted + room)
+    set_memory(section(root, "memory"), wanted + room)
+    set_memory(section(root, "currentMemory"), wanted)
+    device = add(draft.devices, "memory", {"model": "virtio-mem"})
+    target = add(device, "target")
+    set_memory(add(target, "size"), room)
+    add(target, "node", text=cell.attrib["id"])
+    set_memory(add(target, "block"), BLOCK)
+    set_memory(add(target, "requested"), 0)
+    add(device, "alias", {"name": MEMORY_ALIAS})
 
 
 def _fit_numa(draft: Draft, wanted: int) -> None:

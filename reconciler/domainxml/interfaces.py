@@ -45,6 +45,7 @@ def _append(draft: Draft, wanted: Interface, mac: str) -> ET.Element:
     places = [i for i, d in enumerate(devices) if d.tag in ("interface", "disk", "controller", "emulator")]
     devices.insert(places[-1] + 1 if places else 0, nic)
     _connect(nic, wanted)
+    _plug(nic, wanted)
     return nic
 
 
@@ -52,6 +53,7 @@ def _lay_over(nic: ET.Element, wanted: Interface, mac: str) -> None:
     """What the spec says of this interface; everything else about it stays. Without any address libvirt
     would make one up at each start."""
     _connect(nic, wanted)
+    _plug(nic, wanted)
     if wanted.mac is not None or child(nic, "mac") is None:
         ensure(nic, "mac").attrib["address"] = mac
     if wanted.model is not NicModel.VIRTIO:
@@ -59,6 +61,12 @@ def _lay_over(nic: ET.Element, wanted: Interface, mac: str) -> None:
     alias = ensure(nic, "alias")
     if not alias.get("name", "").startswith("ua-"):
         alias.attrib["name"] = nic_alias(wanted.name)
+
+
+def _plug(nic: ET.Element, wanted: Interface) -> None:
+    """The cable in or out, as the spec says; saying nothing leaves it as it is."""
+    if wanted.state is not None:
+        ensure(nic, "link").attrib["state"] = wanted.state.value
 
 
 def _connect(nic: ET.Element, wanted: Interface) -> None:

@@ -135,7 +135,7 @@ def describe(root: ET.Element) -> DomainFacts:
         machine=_get(kind, "machine"),
         vcpus=current or most,
         max_vcpus=most,
-        memory=in_bytes(child(root, "memory")) or 0,
+        memory=(in_bytes(child(root, "memory")) or 0) - sum(_not_given(devices)),
         cpu_mode=_get(cpu, "mode"),
         cpu_model=text_of(child(cpu, "model")),
         firmware=_firmware(os),
@@ -151,6 +151,16 @@ def describe(root: ET.Element) -> DomainFacts:
         host_devices=sum(1 for _ in children(devices, "hostdev")),
         ownership=metadata.find(root),
     )
+
+
+def _not_given(devices: ET.Element | None) -> Iterator[int]:
+    """What the guest does not have of each device whose memory it gets by and by."""
+    for device in children(devices, "memory"):
+        if device.get("model") == "virtio-mem":
+            target = child(device, "target")
+            given = in_bytes(child(target, "current"))
+            given = in_bytes(child(target, "requested")) if given is None else given
+            yield (in_bytes(child(target, "size")) or 0) - (given or 0)
 
 
 def _get(element: ET.Element | None, name: str) -> str:

@@ -11,7 +11,9 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from reconciler.loops.agent_actions import Actions, Job
+from reconciler.loops.agent_actions import Actions
+from reconciler.loops.agent_changes import due_change
+from reconciler.loops.agent_claims import Job
 from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_failures import (
@@ -21,6 +23,7 @@ from reconciler.loops.agent_failures import (
     note_generation,
     note_reboot,
     note_stable,
+    note_task,
     restore,
     take_over,
 )
@@ -256,10 +259,10 @@ class Agent:
 
     async def _settle(self, name: str, state: VmState) -> None:
         for _ in range(STEPS_PER_LOOK):
+            note_task(self._context, name, state)
             job = await self._look(name, state)
             if job is None:
                 return
-            self._take_task(job)
             decision = decide(replace(job.view, memory=state.memory))
             if decision.step is not Step.WAIT:
                 await self._report(job, decision)
@@ -293,19 +296,6 @@ class Agent:
         if decision.step is Step.RELEASE:
             job.state.definition = None
             job.state.memory = replace(job.state.memory, prepared=None, stop_since=None, resumed="")
-
-    def _take_task(self, job: Job) -> None:
-        """Take the outcome of the disks' making."""
-        task = job.state.task
-        if task is None or not task.done():
-            return
-        job.state.task = None
-        error = None if task.cancelled() else task.exception()
-        if isinstance(error, VclError):
-            note_failure(self._context, job.name, job.state, error)
-        elif error is not None:
-            log.error("vm %s: making its disks failed", job.name, exc_info=error)
-            note_failure(self._context, job.name, job.state, VclError(f"making its disks failed: {error!r}"))
 
     async def _rest(self, job: Job, decision: Decision) -> None:
         """Nothing to do now: tell the state, and when to look again."""
@@ -359,6 +349,7 @@ class Agent:
         if isinstance(observed, Observed):
             state.last = observed
         lost = views.session_over(context.node, context.session)
+        state.change, change_at = due_change(context, record, vm, observed, state)
         departs = context.departs(name)
         view = VmView(
             name=name,
@@ -388,6 +379,8 @@ class Agent:
             reported_by=self._reported_by(name),
             given_up=state.failures.given_up,
             hung=state.watch.hung,
+            change=", ".join(state.change.paths) if state.change is not None else "",
+            change_at=change_at,
             now=context.clock.monotonic(),
         )
         if controller is None:

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 
+from reconciler.loops.agent_changes import Changes
+from reconciler.loops.agent_claims import Job, claim_revision, commit_claim
 from reconciler.loops.agent_clients import NetworkClients
 from reconciler.loops.agent_disks import DiskWork
-from reconciler.loops.agent_holders import holders_of, why_not
+from reconciler.loops.agent_holders import why_not
 from reconciler.loops.agent_return import GuestClocks, positively_foreign, still_ours
-from reconciler.loops.agent_state import NodeContext, VmState
+from reconciler.loops.agent_state import NodeContext
 from reconciler.loops.guest_keys import GuestKeys
-from reconciler.loops.writer import conflicts
-from reconciler.planning.lifecycle import Decision, Prepared, Step, VmView, leaves, never_ran
-from reconciler.ports.controller import Resetter, ResourceController
+from reconciler.planning.lifecycle import Decision, Prepared, Step, leaves, never_ran
+from reconciler.ports.controller import Resetter
 from reconciler.resources import keys
 from reconciler.resources.domains import DomainPhase, Gone, Observed, PauseReason
 from reconciler.resources.errors import (
     ConflictError,
     ControllerUnavailable,
-    ImageInUse,
     StartFailed,
     VclError,
 )
@@ -38,24 +38,10 @@ from reconciler.resources.records import (
     DiskClaim,
     EventType,
     Pin,
-    SpecRecord,
     dump,
 )
-from reconciler.resources.virtualmachine import VirtualMachineSpec
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One VM under work: its name, the view that was decided on, and its objects (None when unreadable)."""
-
-    name: str
-    view: VmView
-    state: VmState
-    record: SpecRecord | None
-    vm: VirtualMachineSpec | None
-    controller: ResourceController
 
 
 class Actions:
@@ -75,6 +61,7 @@ class Actions:
         self._keys = guest_keys
         self._requeue = requeue
         self._clocks = GuestClocks(context)
+        self._changes = Changes(context, disks, clients, guest_keys, requeue)
 
     async def run(self, job: Job, decision: Decision) -> None:
         """Do the step. Raises VclError; ConflictError means: look again."""
@@ -99,6 +86,8 @@ class Actions:
                 await self._pause(job)
             case Step.RESET:
                 await self._reset(job)
+            case Step.CHANGE:
+                await self._changes.bring(job)
             case Step.SHUTDOWN:
                 await self._shutdown(job)
             case Step.DESTROY:
@@ -118,40 +107,6 @@ class Actions:
 
     def _event(self, job: Job, reason: str, message: str, type: EventType = EventType.NORMAL) -> None:
         self._context.event(type, Kind.VIRTUAL_MACHINE, job.name, reason, message)
-
-    async def _commit_claim(
-        self,
-        job: Job,
-        claim: Claim,
-        *,
-        compares: Mapping[str, int] | None = None,
-        puts: Mapping[str, bytes] | None = None,
-        deletes: tuple[str, ...] = (),
-    ) -> None:
-        """Write the claim, compared with the one decided on, and with this daemon's session (rule 4)."""
-        key = keys.claim(job.name)
-        result = await self._context.writer.commit(
-            compares={key: self._claim_revision(job), **(compares or {})},
-            puts={key: dump(claim), **(puts or {})},
-            deletes=deletes,
-            guards=(keys.SCHEMA, keys.session(self._context.node)),
-        )
-        lost = conflicts(result)
-        if any(key.startswith(keys.DISKS) for key in lost):
-            raise ImageInUse(
-                f"its image is held by another VM or operation: {await holders_of(self._context, lost)}",
-                cure="stop the other one, or give this VM an image of its own",
-            )
-        if lost:
-            raise ConflictError(f"the claim of {job.name} was decided on an old state: {', '.join(lost)}")
-
-    def _claim_revision(self, job: Job) -> int:
-        """The revision at which the view's claim was read; a change since then is a conflict."""
-        revision = self._context.views.cache.revision_of(keys.claim(job.name))
-        current = self._context.views.claim(job.name)
-        if current != job.view.claim:
-            raise ConflictError(f"the claim of {job.name} changed while it was worked on")
-        return revision
 
     async def _prepare(self, job: Job) -> None:
         assert job.record is not None
@@ -191,7 +146,8 @@ class Actions:
             claimed=context.clock.wall(),
         )
         self._require_binding(job)
-        await self._commit_claim(
+        await commit_claim(
+            self._context,
             job,
             claim,
             compares={
@@ -267,7 +223,8 @@ class Actions:
         new = tuple(sorted(set(prepared.identities) - set(claim.disks)))
         dropped = sorted(set(claim.disks) - set(prepared.identities))
         extended = replace(claim, phase=ClaimPhase.STARTING, disks=prepared.identities)
-        await self._commit_claim(
+        await commit_claim(
+            self._context,
             job,
             replace(extended, generation=job.view.generation),
             compares={keys.disk(identity): 0 for identity in new},
@@ -326,13 +283,14 @@ class Actions:
             boot_id=self._context.boot_id,
             generation=domain.generation or claim.generation,
             paused=claim.paused and not fresh,
+            plugging=None if fresh else claim.plugging,
         )
         puts: dict[str, bytes] = {}
         if fresh and job.record is not None and job.vm is not None:
             puts.update(await self._disks.record_volumes(job.record, job.vm))
             pin = Pin(uid=claim.uid, machine=domain.machine, domain_uuid=domain.uid, spec=job.record.spec)
             puts[keys.pin(job.name)] = dump(pin)
-        await self._commit_claim(job, running, puts=puts)
+        await commit_claim(self._context, job, running, puts=puts)
         job.state.memory = replace(job.state.memory, committed=domain.incarnation)
 
     async def _resume(self, job: Job) -> None:
@@ -340,14 +298,14 @@ class Actions:
         assert isinstance(domain, Observed)
         ours = domain.pause_reason is PauseReason.ISOLATED
         if ours or domain.pause_reason is PauseReason.IO_ERROR:
-            await still_ours(self._context, job.name, self._claim_revision(job))
+            await still_ours(self._context, job.name, claim_revision(self._context, job))
         retry = self._context.clock.monotonic() + 10.0
         first = state.memory.resumed != domain.incarnation and domain.phase is DomainPhase.PAUSED
         state.memory = replace(state.memory, resumed=domain.incarnation, io_retry_at=retry)
         await job.controller.set_paused(job.name, False, timeout=self._context.deadlines.act)
         claim = job.view.claim
         if claim is not None and claim.paused and not job.view.intent.paused:
-            await self._commit_claim(job, replace(claim, paused=False))
+            await commit_claim(self._context, job, replace(claim, paused=False))
             self._event(job, "Resumed", "the guest goes on")
         elif first and state.memory.committed == domain.incarnation:
             state.killed = False
@@ -362,7 +320,7 @@ class Actions:
         claim = job.view.claim
         assert claim is not None
         if not claim.paused:
-            await self._commit_claim(job, replace(claim, paused=True))
+            await commit_claim(self._context, job, replace(claim, paused=True))
         await job.controller.set_paused(job.name, True, timeout=self._context.deadlines.act)
         self._event(job, "Paused", "suspended by `vcl pause`")
 
@@ -373,7 +331,7 @@ class Actions:
         able = isinstance(job.controller, Resetter)
         if isinstance(job.controller, Resetter):
             await job.controller.reset(job.name, timeout=self._context.deadlines.act)
-        await self._commit_claim(job, replace(claim, reset=job.view.intent.reset))
+        await commit_claim(self._context, job, replace(claim, reset=job.view.intent.reset))
         if able:
             self._event(job, "Reset", "reset by `vcl reset`, without asking the guest")
         else:
@@ -395,7 +353,7 @@ class Actions:
         ours = claim is not None and claim.node == self._context.node and not job.view.lost
         if claim is not None and ours and claim.phase is ClaimPhase.RUNNING and never_ran(domain):
             # What never ran is no run: the `start` that asked for it stays to be honoured.
-            await self._commit_claim(job, replace(claim, phase=ClaimPhase.STARTING))
+            await commit_claim(self._context, job, replace(claim, phase=ClaimPhase.STARTING))
         hung = bool(job.view.hung) and why == job.view.hung
         if hung:
             # While the store is silent nothing could be started again, and the guest may only be waiting for
@@ -423,7 +381,7 @@ class Actions:
         assert job.record is not None
         assert job.vm is not None
         volumes = await self._disks.trash(job.record, job.vm)
-        await self._commit_claim(job, replace(claim, purged=True), deletes=volumes)
+        await commit_claim(self._context, job, replace(claim, purged=True), deletes=volumes)
         self._event(job, "Purged", f"its {len(volumes)} images were moved to their pools' trash")
 
     async def _release(self, job: Job) -> None:
@@ -447,7 +405,8 @@ class Actions:
             exit=exit if over or not ran else None,
             purged=claim.purged,
         )
-        await self._commit_claim(job, emptied, deletes=tuple(keys.disk(identity) for identity in claim.disks))
+        freed = tuple(keys.disk(identity) for identity in claim.disks)
+        await commit_claim(self._context, job, emptied, deletes=freed)
         job.state.last_exit = exit
         if ran:
             self._event(job, "Stopped", f"the run on {self._context.node} has ended: {exit}")
@@ -478,7 +437,8 @@ class Actions:
             controller=job.vm.controller,
             claimed=self._context.clock.wall(),
         )
-        await self._commit_claim(
+        await commit_claim(
+            self._context,
             job,
             claim,
             compares={

@@ -15,11 +15,12 @@ from reconciler.loops.agent_state import Held, NodeContext, VmState
 from reconciler.loops.client_records import known_of
 from reconciler.planning.lifecycle import never_ran
 from reconciler.planning.unlocking import identified, whose
+from reconciler.resources import keys
 from reconciler.resources.domains import Observed
 from reconciler.resources.errors import ControllerUnavailable, ImageInUse, PoolUnavailable
 from reconciler.resources.fencing import client_host
 from reconciler.resources.images import Holder, RbdIdentity, is_network_client
-from reconciler.resources.records import Claim, ClaimPhase
+from reconciler.resources.records import Claim, ClaimPhase, Session
 
 
 class NetworkClients:
@@ -37,7 +38,12 @@ class NetworkClients:
         it was looked at before the start. Raises ControllerUnavailable while its own are not there yet.
         """
         state.intruder = ""
-        wanted = [identity for identity in images if RbdIdentity.parse(identity) is not None]
+        plugging = claim.plugging.keys if claim is not None and claim.plugging is not None else ()
+        wanted = [
+            identity
+            for identity in images
+            if identity not in plugging and RbdIdentity.parse(identity) is not None
+        ]
         if not wanted:
             return observed
         recorded = tuple(c for c in claim.clients if is_network_client(c)) if claim is not None else ()
@@ -82,16 +88,43 @@ class NetworkClients:
         return tuple(sorted(found))
 
     async def lingering(self, claim: Claim) -> tuple[Held, ...]:
-        """Of a domain that is gone: the recorded clients that still watch or lock and may still write."""
+        """Of a domain that is gone: the recorded clients that still watch or lock and may still write. Of an
+        image that was being attached, whoever holds it from this host: it may not have been recorded."""
         recorded = {client for client in claim.clients if is_network_client(client)}
-        if not recorded:
+        plugging = set(claim.plugging.keys) if claim.plugging is not None else set()
+        if not (recorded or plugging):
             return ()
-        found = [await self._read(disk) for disk in claim.disks if RbdIdentity.parse(disk) is not None]
-        left = (
-            replace(held, holders=tuple(h for h in held.holders if h.client in recorded and not h.fenced))
-            for held in found
-        )
-        return tuple(held for held in left if held.holders)
+        here = self._addresses() if plugging else ()
+        left = []
+        for disk in claim.disks:
+            if RbdIdentity.parse(disk) is None:
+                continue
+            held = await self._read(disk)
+            ours = tuple(
+                holder
+                for holder in held.holders
+                if not holder.fenced
+                and (holder.client in recorded or (disk in plugging and client_host(holder.client) in here))
+            )
+            left += [replace(held, holders=ours)] if ours else []
+        return tuple(left)
+
+    def _addresses(self) -> tuple[str, ...]:
+        """This host's, as Ceph knows them."""
+        session = self._context.views.record(keys.session(self._context.node), Session)
+        return session.addresses if session is not None else ()
+
+    async def opened(self, images: Iterable[str]) -> tuple[str, ...]:
+        """The clients of images that a running domain has just opened, and nobody else could have. Raises
+        ControllerUnavailable while they are not there yet."""
+        found: set[str] = set()
+        for identity in sorted(images):
+            if RbdIdentity.parse(identity) is not None:
+                clients = {holder.client for holder in (await self._read(identity)).holders}
+                if not clients:
+                    raise ControllerUnavailable(f"nobody has opened the image {identity} yet, as Ceph says")
+                found |= clients
+        return tuple(sorted(found))
 
     async def arrived(
         self, images: Iterable[str], addresses: Collection[str], others: Collection[str]

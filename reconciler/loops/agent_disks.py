@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from reconciler.loops.agent_state import NodeContext
 from reconciler.loops.vm_disks import disks_of
@@ -43,6 +43,16 @@ class Look:
     prepared: Prepared
     definition: Definition | None
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Of one disk: the `disk/` keys to hold, whether its image must be made or grown first (`missing`), and
+    the records that say that it is there."""
+
+    keys: tuple[str, ...]
+    missing: bool
+    volumes: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,8 +109,11 @@ class DiskWork:
 
     async def record_volumes(self, record: SpecRecord, vm: VirtualMachineSpec) -> Mapping[str, bytes]:
         """The store records that say these images exist (SAFETY rule 18), for those that changed."""
+        return await self._volumes(record, self._all(vm))
+
+    async def _volumes(self, record: SpecRecord, disks: Iterable[Disk]) -> Mapping[str, bytes]:
         puts: dict[str, bytes] = {}
-        for disk in self._all(vm):
+        for disk in disks:
             pool, image = self._place(record.metadata.name, disk)
             info = await self._backend(pool).inspect(image, timeout=self._context.deadlines.disk)
             key = keys.volume(pool, image)
@@ -114,6 +127,49 @@ class DiskWork:
                 created = VolumeRecord(identity=info.identity, uid=uid, created=now, node=node)
                 puts[key] = dump(created)
         return puts
+
+    async def need_of(self, record: SpecRecord, disk: Disk) -> Need:
+        """What one disk needs that is to be attached to the running VM. Raises DiskError."""
+        planned = await self._plan(record, disk)
+        held = set(self._names_of(record, disk))
+        match planned.action:
+            case Make():
+                if planned.template is not None and not planned.template.shared:
+                    held.add(planned.template.identity)
+                return Need(keys=tuple(sorted(held)), missing=True)
+            case Use(info=info) | Grow(info=info):
+                if not disk.read_only:
+                    await self._refuse_template(planned, info)
+                    held.add(info.identity)
+                missing = isinstance(planned.action, Grow)
+                volumes = await self._volumes(record, (disk,))
+                return Need(keys=tuple(sorted(held)), missing=missing, volumes=volumes)
+
+    async def make_disk(self, record: SpecRecord, disk: Disk, progress: Callable[[float], None]) -> None:
+        """As `make`, of one disk of a VM that runs."""
+        await self._make_one(record, await self._plan(record, disk), progress)
+
+    async def definition(
+        self, record: SpecRecord, vm: VirtualMachineSpec, disk: Disk | None = None
+    ) -> Definition:
+        """The VM's definition with no disk but this one. Raises DiskError, StartFailed, ControllerError."""
+        disks = (disk,) if disk is not None else ()
+        planned = [await self._plan(record, each) for each in disks]
+        for item in planned:
+            if not isinstance(item.action, Use):
+                raise ImageMissing(f"disk '{item.disk.name}': its image '{item.image}' is not ready")
+        return await self._render(record, replace(vm, disks=disks), planned)
+
+    def _names_of(self, record: SpecRecord, disk: Disk) -> tuple[str, ...]:
+        default = self._context.views.cluster_spec().default_pool
+        return writable_names((disk,), record.metadata.name, default)
+
+    async def keys_of(self, record: SpecRecord, disk: Disk, path: str) -> frozenset[str]:
+        """What a claim holds for a disk that is attached at this path. Raises DiskError."""
+        found = set(self._names_of(record, disk))
+        if path:
+            found.add(await self.identity_of(path))
+        return frozenset(found)
 
     def _only_node(self, pool: str) -> str:
         """This node, for a pool whose images no other node sees."""

@@ -167,3 +167,17 @@ def _fail(context: NodeContext, name: str, state: VmState, reason: str, message:
     if state.failures.given_up and not before.given_up:
         text = f"it failed {state.failures.on_node} times on {context.node}; another node is looked for"
         context.event(EventType.WARNING, Kind.VIRTUAL_MACHINE, name, "GivenUpOnNode", text)
+
+
+def note_task(context: NodeContext, name: str, state: VmState) -> None:
+    """Take the outcome of the disks' making, when that has ended."""
+    task = state.task
+    if task is None or not task.done():
+        return
+    state.task = None
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, VclError):
+        note_failure(context, name, state, error)
+    elif error is not None:
+        log.error("vm %s: making its disks failed", name, exc_info=error)
+        note_failure(context, name, state, VclError(f"making its disks failed: {error!r}"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from reconciler.loops.agent_actions import Job
+from reconciler.loops.agent_claims import Job
 from reconciler.loops.agent_state import NodeContext
 from reconciler.planning.hangs import Watch, begun, due, interrupted, judged
 from reconciler.ports.controller import GuestPinger

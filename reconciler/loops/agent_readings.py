@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 
-from reconciler.loops.agent_actions import Job
+from reconciler.loops.agent_claims import Job
 from reconciler.loops.agent_disks import DiskWork
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.resources.errors import ControllerUnavailable, DiskError

@@ -11,10 +11,12 @@ from reconciler.loops.views import Views
 from reconciler.loops.writer import Writer
 from reconciler.planning.hangs import Watch
 from reconciler.planning.lifecycle import Memory
+from reconciler.planning.live_changes import Tries
 from reconciler.ports.clock import Clock, Ids
 from reconciler.ports.controller import Controller
 from reconciler.ports.disks import NetworkImages
 from reconciler.ports.migrator import Migrator
+from reconciler.resources.changes import LiveChange
 from reconciler.resources.domains import Definition, GuestInfo, Observed
 from reconciler.resources.failures import Failures
 from reconciler.resources.images import Holder
@@ -122,5 +124,10 @@ class VmState:
     loaded: bool = False
     intruder: str = ""
     lingering: tuple[Held, ...] = ()
+    change: LiveChange | None = None
+    """What is brought to the running guest next."""
+    tries: Tries = field(default_factory=Tries)
+    give_back: bool = False
+    """Making an image for the running guest has failed: what the claim holds for it is let go."""
     disks: tuple[DiskStatus, ...] = ()
     disks_read_at: float = float("-inf")

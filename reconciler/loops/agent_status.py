@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from reconciler.loops.agent_changes import possible_changes, started_with
 from reconciler.loops.agent_state import NodeContext, VmState
 from reconciler.loops.placement_input import cannot_migrate
 from reconciler.planning.lifecycle import Decision, VmView
+from reconciler.planning.live_changes import obstacles, under_way
 from reconciler.planning.restart import never_taken, pending_fields
 from reconciler.resources import keys
-from reconciler.resources.codec import decode
 from reconciler.resources.domains import DomainPhase, Observed
 from reconciler.resources.errors import InvalidInput
 from reconciler.resources.kinds import Kind
-from reconciler.resources.records import Pin
 from reconciler.resources.status import (
     Condition,
     ConditionStatus,
@@ -35,8 +35,8 @@ def build_status(
     running = phase in (Phase.RUNNING, Phase.PAUSED, Phase.MIGRATING)
     previous = state.written
     claim = view.claim
-    pending, never = _differences(context, view, vm) if running else ((), ())
-    message = _message(state, decision, phase, pending, never)
+    pending, notes = _differences(context, view, vm, state) if running else ((), ())
+    message = _message(state, decision, phase, notes)
     conditions = _conditions(view, state, phase, message, pending)
     if running and vm is not None:
         why_not = cannot_migrate(context.views, view.name, vm, context.migrates)
@@ -67,33 +67,39 @@ def _concerns(view: VmView) -> bool:
     return bound or (view.claim is not None and view.claim.node == view.node)
 
 
-def _message(
-    state: VmState, decision: Decision, phase: Phase, pending: tuple[str, ...], never: tuple[str, ...]
-) -> str:
+def _message(state: VmState, decision: Decision, phase: Phase, notes: tuple[str, ...]) -> str:
     if phase is Phase.FAILED and not decision.message:
         failures = state.failures
         times = f" ({failures.count} times)" if failures.count > 1 else ""
         return f"{failures.message}{times}; tried again at {failures.retry_time}"
     if phase is Phase.RUNNING:
-        notes = list(state.notes)
-        if pending:
-            notes.append(f"{', '.join(pending)} changed: takes effect at the next restart")
-        return "; ".join((*notes, *never))
+        return "; ".join((*state.notes, *notes))
     return decision.message
 
 
 def _differences(
-    context: NodeContext, view: VmView, vm: VirtualMachineSpec | None
+    context: NodeContext, view: VmView, vm: VirtualMachineSpec | None, state: VmState
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Of the spec that it was started with and the wanted one: what waits for a restart, what never comes."""
-    pin = context.views.record(keys.pin(view.name), Pin)
-    if vm is None or pin is None or pin.uid != view.uid or not pin.spec:
-        return (), ()
+    """Of the spec that it was started with and the wanted one: the fields that wait for a restart, and in
+    words what waits, why, and what never comes."""
     try:
-        started = decode(VirtualMachineSpec, pin.spec, "spec")
+        started = started_with(context.views, view.name, view.uid)
     except InvalidInput as error:
         return (f"spec (what it was started with cannot be read: {error.message})",), ()
-    return pending_fields(started, vm), never_taken(started, vm)
+    if vm is None or started is None or view.claim is None:
+        return (), ()
+    changes = possible_changes(context, view.name, view.claim, vm)
+    coming, hindered = under_way(changes, state.tries), obstacles(changes, state.tries)
+    pending = tuple(field for field in pending_fields(started, vm) if field not in coming)
+    waiting = [field for field in pending if field not in hindered]
+    notes = [f"{', '.join(waiting)} changed: takes effect at the next restart"] if waiting else []
+    notes += [f"{field} {hindered[field]}" for field in sorted(hindered) if _shown(field, pending, view)]
+    return pending, (*notes, *never_taken(started, vm))
+
+
+def _shown(field: str, pending: tuple[str, ...], view: VmView) -> bool:
+    """A disk that is being taken away while it is wanted again differs from nothing."""
+    return field in pending or (view.claim is not None and view.claim.plugging is not None)
 
 
 def _conditions(

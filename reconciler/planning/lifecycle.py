@@ -46,6 +46,7 @@ class Step(StrEnum):
     RESUME = "Resume"
     PAUSE = "Pause"
     RESET = "Reset"
+    CHANGE = "Change"
     SHUTDOWN = "Shutdown"
     DESTROY = "Destroy"
     DESTROY_FOREIGN = "DestroyForeign"
@@ -131,6 +132,10 @@ class VmView:
     """Why the node runs it no longer: its host goes down; empty while it may run here."""
     hung: str = ""
     """Why its guest counts as hung; empty while it does not."""
+    change: str = ""
+    """What of a changed spec is brought to the running guest next; empty when nothing is due."""
+    change_at: float | None = None
+    """When something is due again, if it is (monotonic)."""
     now: float
 
 
@@ -301,7 +306,7 @@ def _keep_running(view: VmView, domain: Observed, claim: Claim) -> Decision:
     if not paused and view.intent.reset and view.intent.reset != claim.reset:
         return Decision(step=Step.RESET, phase=Phase.RUNNING, message="reset asked for")
     if not paused:
-        return _destroy(Phase.FAILED, view.hung) if view.hung else _wait(Phase.RUNNING)
+        return _runs(view)
     if domain.pause_reason is PauseReason.IO_ERROR:
         if view.now >= view.memory.io_retry_at:
             return Decision(step=Step.RESUME, phase=Phase.PAUSED, message="trying again after an I/O error")
@@ -312,6 +317,14 @@ def _keep_running(view: VmView, domain: Observed, claim: Claim) -> Decision:
         f"paused outside vcl; `vcl pause {view.name}` and `vcl resume {view.name}`, or "
         f"`virsh resume {view.name}`, let it go on",
     )
+
+
+def _runs(view: VmView) -> Decision:
+    if view.hung:
+        return _destroy(Phase.FAILED, view.hung)
+    if view.change:
+        return Decision(step=Step.CHANGE, phase=Phase.RUNNING, message=view.change)
+    return _wait(Phase.RUNNING, "", view.change_at)
 
 
 def _stop_reason(view: VmView) -> str:

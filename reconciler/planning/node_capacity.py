@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.planning.placement import NodeView
+from reconciler.planning.placement import NodeView, VmDemand
 from reconciler.resources.infrastructure import NodeSpec
+from reconciler.resources.quantity import format_bytes
 from reconciler.resources.status import NodeStatus
 
 
@@ -35,6 +36,18 @@ def usable(spec: NodeSpec, status: NodeStatus) -> Amount:
         memory=int(max(0, has.memory - (spec.reserved.memory or 0)) * spec.overcommit.memory)
         - sum(domain.memory for domain in foreign),
     )
+
+
+def short_of(node: NodeView, demands: Iterable[VmDemand]) -> str:
+    """What the node lacks for these VMs, for a person; empty when all of them have room."""
+    asked = list(demands)
+    cpu, memory = sum(vm.cpu for vm in asked), sum(vm.memory for vm in asked)
+    if memory > node.memory:
+        has, asked_for = format_bytes(node.memory), format_bytes(memory)
+        return f"node {node.name} has {has} for VMs, and they ask for {asked_for}"
+    if cpu > node.cpu:
+        return f"node {node.name} has {node.cpu:g} vCPUs for VMs, and they ask for {cpu}"
+    return ""
 
 
 def node_view(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from reconciler.resources.changes import LiveChange, Shape
 from reconciler.resources.domains import (
     AgentPing,
     ControllerEvent,
@@ -112,6 +113,23 @@ class Resetter(Protocol):
     async def reset(self, name: str, *, timeout: float) -> None:
         """Reset a running guest at once, without asking it: it boots again in the same domain, which keeps
         its incarnation and clients. NotFound, ControllerUnavailable (it may have happened)."""
+        ...
+
+
+@runtime_checkable
+class LiveChanger(Protocol):
+    """A lifecycle that can change a running domain. With others every change waits for a restart."""
+
+    async def shape(self, name: str, *, timeout: float) -> Shape:
+        """What the domain has now. NotFound; ControllerUnavailable, also while a change that was asked for
+        may still come about: what is not in a shape then comes no more."""
+        ...
+
+    async def change(self, definition: Definition, change: LiveChange, *, timeout: float) -> None:
+        """Bring one change to the running domain, and see that it is there; nothing when it is so already.
+        `definition`: the wanted one, with none but the disk concerned. ChangeRefused: it cannot, and nothing
+        has changed; ChangeWaits: the guest has not done its part yet; NotFound; ControllerUnavailable: it may
+        have happened, or happen yet."""
         ...
 
 

@@ -14,6 +14,8 @@
     ├── ControllerError
     │   ├── ControllerUnavailable   nothing is known; never taken for "stopped"
     │   ├── StartFailed         the hypervisor refused, with its reason
+    │   ├── ChangeRefused       the running guest cannot take the change; a restart brings it
+    │   ├── ChangeWaits         the guest has not done its part yet; asked again later
     │   ├── MigrationRefused    the guest cannot be migrated to that host, with the reason
     │   ├── MigrationFailed     a live migration was heard to fail; both hosts are looked at
     │   └── NotOurs             a resource of that name exists that vcl did not make
@@ -105,6 +107,14 @@ class StartFailed(ControllerError):
     def __init__(self, message: str, *, reason: str = "StartFailed", cure: str = "") -> None:
         super().__init__(message, cure=cure)
         self.reason = reason
+
+
+class ChangeRefused(ControllerError):
+    """The running domain cannot take it, and has not; asking again changes nothing."""
+
+
+class ChangeWaits(ControllerError):
+    """The domain was told, and its guest has not done its part yet: it may do so at any time."""
 
 
 class MigrationRefused(ControllerError):

@@ -196,6 +196,21 @@ class ClaimPhase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HotPlug:
+    """A disk that is being attached to the running domain, or taken from it (`away`).
+
+    Recorded before anything is done, and as long as it is not certain whether the domain has the disk open:
+    meanwhile the VM is not migrated. `keys`: the `disk/` keys that the claim holds for this disk alone.
+    `session`: of the daemon that began; a later one cannot know whether a call of it is still under way.
+    """
+
+    disk: str
+    session: int
+    keys: tuple[str, ...] = ()
+    away: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """The ownership of a VM. An empty `node` is an emptied claim: it keeps `former_clients` (SAFETY rule 8).
 
@@ -205,7 +220,7 @@ class Claim:
     suspended it.
     `exit`: how the last run ended (an ExitReason), on an emptied claim; `purged`: its images are trashed.
     `controller`: who has, or is to have, the domain, whatever the spec says by now.
-    `migration`: it is the claim of two nodes while one is under way.
+    `migration`: it is the claim of two nodes while one is under way. `plugging`: a disk comes or goes.
     """
 
     node: str = ""
@@ -227,6 +242,7 @@ class Claim:
     controller: str = ""
     claimed: str = ""
     migration: ClaimMigration | None = None
+    plugging: HotPlug | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from reconciler.resources.kinds import Kind
 from reconciler.resources.problems import Finding, Path, Severity
+from reconciler.resources.quantity import parse_bytes
 
 Spec = Mapping[str, Any]
 
@@ -55,9 +56,29 @@ def _virtual_machine(spec: Spec) -> Iterator[Finding]:
         yield from _disk(("spec", "disks", index), disk)
     for index, interface in maps(spec.get("interfaces")):
         yield from _interface(("spec", "interfaces", index), interface)
+    yield from _maxima(spec)
     yield from _cloud_init(section(spec, "cloudInit"))
     if isinstance(spec.get("domainXML"), str):
         yield from _domain_xml(spec["domainXML"])
+
+
+def _maxima(spec: Spec) -> Iterator[Finding]:
+    cpu = section(spec, "cpu")
+    cores, most = cpu.get("cores"), cpu.get("maxCores")
+    if isinstance(cores, int) and isinstance(most, int) and most < cores:
+        message = f"{most} is less than cores ({cores}); raise it, or leave it out"
+        yield Finding(path=("spec", "cpu", "maxCores"), message=message)
+    memory, roof = _bytes(spec.get("memory")), _bytes(spec.get("maxMemory"))
+    if memory is not None and roof is not None and roof < memory:
+        message = f"{spec['maxMemory']} is less than memory ({spec['memory']}); raise it, or leave it out"
+        yield Finding(path=("spec", "maxMemory"), message=message)
+
+
+def _bytes(value: Any) -> int | None:
+    try:
+        return parse_bytes(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
+    except ValueError:
+        return None
 
 
 def _twice(spec: Spec, field: str, key: str, message: str) -> Iterator[Finding]:

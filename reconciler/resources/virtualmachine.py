@@ -65,11 +65,20 @@ class NicModel(StrEnum):
     RTL8139 = "rtl8139"
 
 
+class NicState(StrEnum):
+    """Whether the guest sees the cable of a NIC as plugged in."""
+
+    UP = "up"
+    DOWN = "down"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """`cores` are whole vCPUs; `model` is a libvirt CPU model, 'host-model' or 'host-passthrough'."""
+    """`cores` are whole vCPUs, `max_cores` how many it may get while it runs; `model` is a libvirt CPU model,
+    'host-model' or 'host-passthrough'."""
 
     cores: int
+    max_cores: int | None = None
     model: str | None = None
 
 
@@ -119,13 +128,15 @@ class Disk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """A NIC on a host `bridge` or a libvirt `network`; with neither, QEMU's user-mode network (NAT)."""
+    """A NIC on a host `bridge` or a libvirt `network`; with neither, QEMU's user-mode network (NAT). `state`:
+    None leaves it as it is, which is up but for a user's own XML."""
 
     name: str
     bridge: str | None = None
     network: str | None = None
     mac: str | None = None
     model: NicModel = NicModel.VIRTIO
+    state: NicState | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,10 +177,12 @@ class Toleration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualMachineSpec:
-    """`memory` in bytes. Only `cpu.cores` and `memory` are required."""
+    """`memory` in bytes, `max_memory` how much it may get while it runs. Only `cpu.cores` and `memory` are
+    required."""
 
     cpu: Cpu
     memory: int = quantity("bytes")
+    max_memory: int | None = quantity("bytes", default=None)
     run_strategy: RunStrategy = RunStrategy.ALWAYS
     priority: int = 0
     preemption: bool = False

@@ -64,9 +64,9 @@ class SimClient:
         image.lock, image.cookie = self.address, f"auto {self.address.rpartition('/')[2]}"
         self._ceph.writes.append(Write(image=image.id, client=self.address, data=data))
 
-    def close(self) -> None:
-        """End in order: nothing of it is left."""
-        for image in self._ceph.every():
+    def close(self, only: RbdName | None = None) -> None:
+        """End in order, or close one image: nothing of it is left there."""
+        for image in self._ceph.every() if only is None else [self._ceph.find(only)]:
             image.watchers.discard(self.address)
             if image.lock == self.address:
                 image.lock = None

@@ -38,6 +38,7 @@ class GuestFaults:
     the daemon lives). `vanish_after`: it ends as `vanish_exit`, this long after each resume.
     `refuses_shutdown`, `refuses_destroy`: it goes on running; destroy then gives up at its deadline.
     `hangs_after`: its agent is silent from this long after its boot on.
+    `holds_on`: it lets go of no disk, and takes no memory, while it runs.
     `boot_delay`: from resume to the guest agent; `shutdown_delay`: from the power button to the end.
     """
 
@@ -50,6 +51,7 @@ class GuestFaults:
     refuses_shutdown: bool = False
     refuses_destroy: bool = False
     hangs_after: float | None = None
+    holds_on: bool = False
     boot_delay: float = 0.02
     shutdown_delay: float = 0.05
 
@@ -80,7 +82,8 @@ class Guest:
 
     `appears`, `booted`, `ends`: when that happens, if it will; `pressed`: the power button was pressed while
     it was paused. `writable`: the paths that it may write to; `defined`: of one made by hand, that
-    the hypervisor keeps a definition of it.
+    the hypervisor keeps a definition of it. `disks`: the path of each, `sizes` those that were grown while it
+    ran; `nics`: what each is connected to. `max_vcpus`, `max_memory`: what it can get while it runs.
     """
 
     name: str
@@ -89,8 +92,13 @@ class Guest:
     node: str = ""
     generation: int = 0
     vcpus: int = 1
+    max_vcpus: int = 1
     memory: int = 0
+    max_memory: int = 0
     machine: str = ""
+    disks: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    nics: Mapping[str, str] = field(default_factory=dict)
     agent: bool = True
     number: int = 0
     incarnation: str = ""

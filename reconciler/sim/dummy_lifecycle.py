@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from xml.etree import ElementTree
 
+from reconciler.resources.changes import LiveChange, Shape
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
@@ -22,6 +23,8 @@ from reconciler.resources.domains import (
     Stranger,
 )
 from reconciler.resources.errors import AlreadyExists, ControllerUnavailable, NotFound, NotOurs, StartFailed
+from reconciler.resources.virtualmachine import Interface, NicState
+from reconciler.sim.dummy_changes import changed
 from reconciler.sim.dummy_guests import Guest, Life, end, press_power, reset, resume, suspend
 from reconciler.sim.dummy_hypervisor import DummyHypervisor
 
@@ -42,7 +45,11 @@ class DummyLifecycle:
             "node": request.node,
             "generation": request.generation,
             "vcpus": request.spec.cpu.cores,
+            "max_vcpus": request.spec.cpu.max_cores or request.spec.cpu.cores,
             "memory": request.spec.memory,
+            "max_memory": request.spec.max_memory or request.spec.memory,
+            "disks": {disk.name: disk.path for disk in request.disks},
+            "nics": {nic.name: _connection(nic) for nic in request.spec.interfaces},
             "machine": machine,
             "agent": request.spec.guest_agent,
         }
@@ -123,6 +130,21 @@ class DummyLifecycle:
             faults = self._hypervisor.faults.of(name)
             self._hypervisor.put(reset(guest, self._hypervisor.now(), faults), "Reset")
 
+    async def shape(self, name: str, *, timeout: float) -> Shape:
+        await self._hypervisor.gate("shape", timeout)
+        guest = self._living(name)
+        return Shape(vcpus=guest.vcpus, memory=guest.memory, disks=guest.disks)
+
+    async def change(self, definition: Definition, change: LiveChange, *, timeout: float) -> None:
+        await self._hypervisor.gate("change", timeout)
+        guest = self._living(definition.name)
+        if guest.uid != definition.uid:
+            raise NotOurs(f"the domain '{guest.name}' has the UUID {guest.uid}, not {definition.uid}")
+        holds_on = self._hypervisor.faults.of(guest.name).holds_on
+        after = changed(guest, change, definition, holds_on=holds_on)
+        if after != guest:
+            self._hypervisor.put(after, "Changed")
+
     async def shutdown(self, name: str, *, timeout: float) -> None:
         await self._hypervisor.gate("shutdown", timeout)
         guest = self._living(name)
@@ -183,6 +205,10 @@ class DummyLifecycle:
         if guest is None or guest.life is not Life.ALIVE:
             raise NotFound(f"there is no domain '{name}'")
         return guest
+
+
+def _connection(nic: Interface) -> str:
+    return f"{nic.bridge or nic.network or 'user'} {nic.state or NicState.UP}"
 
 
 def _check_xml(request: StartRequest) -> None:

@@ -16,10 +16,12 @@ from reconciler.ports.controller import (
     Guest,
     Host,
     Isolator,
+    LiveChanger,
     ResourceController,
 )
 from reconciler.ports.store import Store
 from reconciler.resources import keys
+from reconciler.resources.changes import LiveChange, Shape
 from reconciler.resources.domains import ControllerEvent, Definition, Gone, Observed, StartRequest, Stranger
 from reconciler.resources.kinds import Kind
 from reconciler.resources.transactions import KeyValue, Listing, Resolution, Txn, TxnResult, WatchResult
@@ -119,6 +121,17 @@ class KillLifecycle:
     async def set_paused(self, name: str, paused: bool, *, timeout: float) -> None:
         what = f"{'pause' if paused else 'resume'} {name}"
         await self._do(what, lambda: self._inner.set_paused(name, paused, timeout=timeout))
+
+    async def shape(self, name: str, *, timeout: float) -> Shape:
+        return await self._changer().shape(name, timeout=timeout)
+
+    async def change(self, definition: Definition, change: LiveChange, *, timeout: float) -> None:
+        call = partial(self._changer().change, definition, change, timeout=timeout)
+        await self._do(f"change {definition.name}: {', '.join(change.paths)}", call)
+
+    def _changer(self) -> LiveChanger:
+        assert isinstance(self._inner, LiveChanger)
+        return self._inner
 
     async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
         return await self._adopter().stranger(name, timeout=timeout)

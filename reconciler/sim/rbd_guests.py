@@ -8,6 +8,7 @@ Of `intruders`, one opens them at the same moment.
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 from reconciler.ports.controller import (
@@ -17,8 +18,10 @@ from reconciler.ports.controller import (
     Guest,
     Host,
     Isolator,
+    LiveChanger,
     ResourceController,
 )
+from reconciler.resources.changes import AttachDisk, DetachDisk, LiveChange, Shape
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
@@ -39,6 +42,8 @@ class _Lifecycle:
         self._ceph = ceph
         self._host = host
         self.clients: dict[str, tuple[SimClient, tuple[RbdName, ...]]] = {}
+        self.plugged: dict[str, dict[RbdName, SimClient]] = {}
+        """By domain, what was attached while it ran: QEMU opens each image as a client of its own."""
         self.intruders: list[SimClient] = []
 
     async def render(self, request: StartRequest, *, timeout: float) -> Definition:
@@ -51,8 +56,9 @@ class _Lifecycle:
         seen = await self._inner.observe(name, uid=uid, timeout=timeout)
         if isinstance(seen, Gone) and name in self.clients:
             client, _ = self.clients.pop(name)
-            if seen.exit is not ExitReason.CRASHED:
-                client.close()
+            others = self.plugged.pop(name, {}).values()
+            for each in (client, *others) if seen.exit is not ExitReason.CRASHED else ():
+                each.close()
         return seen
 
     async def create(self, definition: Definition, *, timeout: float) -> Observed:
@@ -74,6 +80,37 @@ class _Lifecycle:
         await self._inner.set_paused(name, paused, timeout=timeout)
         if not paused:
             self.write(name)
+
+    async def shape(self, name: str, *, timeout: float) -> Shape:
+        return await self._changer().shape(name, timeout=timeout)
+
+    async def change(self, definition: Definition, change: LiveChange, *, timeout: float) -> None:
+        name = definition.name
+        before = await self._changer().shape(name, timeout=timeout)
+        await self._changer().change(definition, change, timeout=timeout)
+        if isinstance(change, AttachDisk) and change.disk not in before.disks:
+            self._open(name, json.loads(definition.document)["disks"][change.disk])
+        if isinstance(change, DetachDisk) and change.disk in before.disks:
+            self._close(name, before.disks[change.disk])
+
+    def _open(self, name: str, path: str) -> None:
+        image = RbdName.parse(path)
+        if image is not None:
+            client = self.plugged.setdefault(name, {})[image] = self._ceph.client(self._host)
+            client.open(image)
+
+    def _close(self, name: str, path: str) -> None:
+        image, plugged = RbdName.parse(path), self.plugged.get(name, {})
+        if image in plugged:
+            plugged.pop(image).close()
+        elif image is not None:
+            client, images = self.clients[name]
+            client.close(image)
+            self.clients[name] = (client, tuple(each for each in images if each != image))
+
+    def _changer(self) -> LiveChanger:
+        assert isinstance(self._inner, LiveChanger)
+        return self._inner
 
     async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
         return await self._adopter().stranger(name, timeout=timeout)
@@ -111,6 +148,8 @@ class _Lifecycle:
         with contextlib.suppress(Blocklisted):
             for image in images:
                 client.write(image, name)
+            for image, plugged in self.plugged.get(name, {}).items():
+                plugged.write(image, name)
 
 
 class RbdGuests:

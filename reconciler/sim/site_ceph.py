@@ -155,6 +155,17 @@ class SiteCeph:
         self.qemus.append(made)
         return made
 
+    def let_go(self, incarnation: str, image: RbdName) -> None:
+        """The QEMU of this run has closed one of its images, after all that it had sent there."""
+        for qemu in [q for q in self.qemus if q.incarnation == incarnation and image in q.images]:
+            qemu.images = tuple(name for name in qemu.images if name != image)
+            if image in self.images.images:
+                found = self.images.find(image)
+                found.watchers.discard(qemu.client)
+                found.lock = None if found.lock == qemu.client else found.lock
+            if not qemu.images:
+                self.qemus.remove(qemu)
+
     def opens(self, host: str, guest: Guest) -> str:
         """The copy that a migration brings opens the guest's images; why it cannot, or nothing."""
         names = tuple(name for path in guest.writable if (name := RbdName.parse(path)) is not None)

@@ -7,11 +7,13 @@ blocklisted host's monitors answer, and its OSDs refuse it at once.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
-from reconciler.ports.controller import Adopter, Console, Guest, Host, ResourceController
+from reconciler.ports.controller import Adopter, Console, Guest, Host, LiveChanger, ResourceController
 from reconciler.ports.fencer import Guard
+from reconciler.resources.changes import AttachDisk, DetachDisk, LiveChange, Shape
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
@@ -21,7 +23,13 @@ from reconciler.resources.domains import (
     StartRequest,
     Stranger,
 )
-from reconciler.resources.errors import ControllerUnavailable, FenceFailed, PoolUnavailable, StartFailed
+from reconciler.resources.errors import (
+    ChangeWaits,
+    ControllerUnavailable,
+    FenceFailed,
+    PoolUnavailable,
+    StartFailed,
+)
 from reconciler.resources.fencing import FenceOrder, Proof, client_host
 from reconciler.resources.images import RbdName
 from reconciler.resources.infrastructure import PoolType, RbdPool, StoragePoolSpec
@@ -125,6 +133,32 @@ class _Lifecycle:
             self._site.started(self._host, definition.name, seen.incarnation, names)
         return seen
 
+    async def shape(self, name: str, *, timeout: float) -> Shape:
+        return await self._changer().shape(name, timeout=timeout)
+
+    async def change(self, definition: Definition, change: LiveChange, *, timeout: float) -> None:
+        """As QEMU: it waits for the storage when it opens or closes an image."""
+        name, before = definition.name, await self._changer().shape(definition.name, timeout=timeout)
+        comes = isinstance(change, AttachDisk) and change.disk not in before.disks
+        image = _image(definition, change, before)
+        if image is not None and not self._site.reaches(self._host):
+            await asyncio.sleep(timeout)
+            raise ControllerUnavailable(f"the QEMU of {name} waits for its storage")
+        if image is not None and comes and self._site.bars(self._host):
+            raise ChangeWaits(f"the QEMU of {name} may not open the image: blocklisted")
+        await self._changer().change(definition, change, timeout=timeout)
+        seen = await self._inner.observe(name, timeout=timeout)
+        if image is None or isinstance(seen, Gone):
+            return
+        if comes:
+            self._site.started(self._host, name, seen.incarnation, (image,))
+        else:
+            self._site.let_go(seen.incarnation, image)
+
+    def _changer(self) -> LiveChanger:
+        assert isinstance(self._inner, LiveChanger)
+        return self._inner
+
     async def stranger(self, name: str, *, timeout: float) -> Stranger | None:
         return await self._adopter().stranger(name, timeout=timeout)
 
@@ -150,6 +184,15 @@ class _Lifecycle:
 
     def events(self) -> AsyncIterator[ControllerEvent]:
         return self._inner.events()
+
+
+def _image(definition: Definition, change: LiveChange, before: Shape) -> RbdName | None:
+    """What a QEMU opens or closes for it, if anything."""
+    if isinstance(change, AttachDisk) and change.disk not in before.disks:
+        return RbdName.parse(json.loads(definition.document)["disks"][change.disk])
+    if isinstance(change, DetachDisk) and change.disk in before.disks:
+        return RbdName.parse(before.disks[change.disk])
+    return None
 
 
 class _Mover(_Lifecycle):

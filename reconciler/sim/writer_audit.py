@@ -1,7 +1,8 @@
 """The writer audit: at every event, at most one client that nothing fences may write to an image.
 
 * Of the clients of an image, at most one can write: it runs, or what it has sent is still under way.
-* Each write that arrives is of a client that its VM's claim names, on the node that has the claim.
+* Each write that arrives is of a client that its VM's claim names, on the node that has the claim; or of one
+  that has just opened an image of which the claim says that it is being attached.
 * Each one adds one to what is in the image: nothing synced is lost, and nothing foreign comes between.
 """
 
@@ -38,7 +39,8 @@ class WriterAudit:
         self.writes += 1
         qemu, wrote = arrival.qemu, f"{arrival.qemu.client} on {arrival.qemu.host}"
         claim = self._claim(qemu.vm)
-        if claim.node != qemu.host or qemu.client not in claim.clients:
+        plugging = claim.plugging is not None and arrival.identity in claim.plugging.keys
+        if claim.node != qemu.host or not (plugging or qemu.client in claim.clients):
             self.broken.append(
                 f"{wrote} wrote {arrival.value} to {arrival.image.spec}, whose claim is of "
                 f"{claim.node or 'nobody'} with {', '.join(claim.clients) or 'no clients'}"

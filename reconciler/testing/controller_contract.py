@@ -28,7 +28,15 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.ports.controller import Adopter, Controller, GuestPinger, Isolator, Resetter
+from reconciler.ports.controller import (
+    Adopter,
+    Controller,
+    GuestPinger,
+    Isolator,
+    LiveChanger,
+    Resetter,
+)
+from reconciler.resources.changes import AttachDisk, GrowDisk, Memory, Vcpus
 from reconciler.resources.domains import (
     AttachedDisk,
     DomainPhase,
@@ -38,8 +46,15 @@ from reconciler.resources.domains import (
     PauseReason,
     StartRequest,
 )
-from reconciler.resources.errors import ControllerUnavailable, NotFound, NotOurs, StartFailed, VclError
-from reconciler.resources.virtualmachine import Cpu, DiskFormat, VirtualMachineSpec
+from reconciler.resources.errors import (
+    ChangeRefused,
+    ControllerUnavailable,
+    NotFound,
+    NotOurs,
+    StartFailed,
+    VclError,
+)
+from reconciler.resources.virtualmachine import Cpu, Disk, DiskFormat, VirtualMachineSpec
 from reconciler.testing.domains import CLUSTER, NODE, Domains, Heard, is_unavailable
 
 
@@ -304,6 +319,69 @@ class ControllerContract:
         assert seen.clients == created.clients
         with pytest.raises(NotFound):
             await lifecycle.reset("contract-absent", timeout=self.patience)
+
+    # changes of a running domain, by a controller that can
+
+    def roomy(self) -> StartRequest:
+        """A VM with room to grow."""
+        request = self.request()
+        spec = replace(request.spec, cpu=Cpu(cores=1, max_cores=3), max_memory=256 << 20)
+        return replace(request, spec=spec)
+
+    async def test_vcpus_come_while_it_runs_and_never_go(self, domains: Domains) -> None:
+        changer, request = domains.lifecycle, self.roomy()
+        if not isinstance(changer, LiveChanger):
+            return  # every change waits for a restart
+        await domains.start(request)
+        await domains.resume(request.name)
+        definition = await domains.lifecycle.render(request, timeout=self.patience)
+        for count, then in ((3, 3), (3, 3), (2, 3)):
+            await changer.change(definition, Vcpus(count=count), timeout=self.patience)
+            assert (await changer.shape(request.name, timeout=self.patience)).vcpus == then
+        with pytest.raises(ChangeRefused, match="room for 3 vCPUs"):
+            await changer.change(definition, Vcpus(count=4), timeout=self.patience)
+
+    async def test_memory_beyond_the_maximum_is_refused(self, domains: Domains) -> None:
+        changer, request = domains.lifecycle, self.roomy()
+        if not isinstance(changer, LiveChanger):
+            return
+        await domains.start(request)
+        await domains.resume(request.name)
+        definition = await domains.lifecycle.render(request, timeout=self.patience)
+        with pytest.raises(ChangeRefused, match="room for 256 MiB"):
+            await changer.change(definition, Memory(size=300 << 20), timeout=self.patience)
+        assert (await changer.shape(request.name, timeout=self.patience)).memory == 128 << 20
+        assert (await domains.seen(request.name)).memory == 128 << 20
+
+    async def test_a_disk_comes_grows_and_is_then_there(self, domains: Domains, tmp_path: Path) -> None:
+        changer, request = domains.lifecycle, self.request()
+        if not isinstance(changer, LiveChanger):
+            return
+        await domains.start(request)
+        await domains.resume(request.name)
+        (tmp_path / "data").write_bytes(bytes(1 << 20))
+        data = AttachedDisk(name="data", path=str(tmp_path / "data"), format=DiskFormat.RAW)
+        wanted = replace(request, spec=replace(request.spec, disks=(Disk(name="data"),)), disks=(data,))
+        definition = await domains.lifecycle.render(wanted, timeout=self.patience)
+        assert "data" not in (await changer.shape(request.name, timeout=self.patience)).disks
+        for _ in range(2):
+            await changer.change(definition, AttachDisk(disk="data"), timeout=self.patience)
+            shape = await changer.shape(request.name, timeout=self.patience)
+            assert shape.disks["data"] == data.path
+        for size in (2 << 20, 1 << 20):
+            await changer.change(definition, GrowDisk(disk="data", size=size), timeout=self.patience)
+        with pytest.raises(ChangeRefused):
+            await changer.change(definition, GrowDisk(disk="none", size=size), timeout=self.patience)
+
+    async def test_changing_what_is_not_there_is_not_found(self, controller: Controller) -> None:
+        changer, request = controller.lifecycle, self.request("contract-absent")
+        if not isinstance(changer, LiveChanger):
+            return
+        definition = await controller.lifecycle.render(request, timeout=self.patience)
+        with pytest.raises(NotFound):
+            await changer.change(definition, Vcpus(count=2), timeout=self.patience)
+        with pytest.raises(NotFound):
+            await changer.shape("contract-absent", timeout=self.patience)
 
     async def test_pausing_what_is_not_there_is_not_found(self, controller: Controller) -> None:
         for paused in (True, False):

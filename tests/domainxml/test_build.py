@@ -24,6 +24,7 @@ from reconciler.resources.virtualmachine import (
     Firmware,
     Interface,
     NicModel,
+    NicState,
 )
 
 Define = Callable[..., Definition]
@@ -304,6 +305,62 @@ class TestCloudInit:
     def test_without_cloud_init_there_is_no_seed(self, define: Define) -> None:
         definition = define()
         assert (definition.seed, describe_xml(definition.document).disks) == ({}, ())
+
+
+class TestRoomForMore:
+    def test_vcpus_up_to_the_maximum_can_come_later(self, define: Define) -> None:
+        definition = define(cpu=Cpu(cores=2, max_cores=8))
+        assert attributes(definition, "vcpu")[0]["current"] == "2"
+        assert tree(definition).findtext("vcpu") == "8"
+        assert describe_xml(definition.document).vcpus == 2
+
+    def test_a_maximum_that_is_reached_leaves_nothing_to_say(self, define: Define) -> None:
+        same = define(cpu=Cpu(cores=2, max_cores=2))
+        assert "current" not in attributes(same, "vcpu")[0]
+
+    def test_memory_that_may_come_is_not_given_at_the_start(self, define: Define) -> None:
+        definition = define(memory=1 << 30, max_memory=(3 << 30) + 1, cpu=Cpu(cores=2, max_cores=4))
+        root = tree(definition)
+        room = 2 << 20  # in KiB
+        assert root.findtext("devices/memory/target/size") == str(room + 2048)
+        assert root.findtext("devices/memory/target/requested") == "0"
+        assert root.findtext("memory") == root.findtext("maxMemory") == str((1 << 20) + room + 2048)
+        assert root.findtext("currentMemory") == str(1 << 20)
+        assert attributes(definition, "cpu/numa/cell")[0]["cpus"] == "0-3"
+        assert describe_xml(definition.document).memory == 1 << 30
+
+    def test_memory_that_has_come_counts(self, define: Define) -> None:
+        text = define(memory=1 << 30, max_memory=2 << 30).document
+        given = text.replace('<requested unit="KiB">0<', '<requested unit="KiB">524288<')
+        assert given != text
+        assert describe_xml(given).memory == (1 << 30) + (512 << 20)
+        taken = given.replace("</requested>", '</requested><current unit="KiB">262144</current>')
+        assert describe_xml(taken).memory == (1 << 30) + (256 << 20)
+
+    def test_room_does_not_go_with_cells_of_ones_own(self, define: Define) -> None:
+        own = (
+            "<domain><memory unit='GiB'>1</memory><vcpu>2</vcpu><cpu><numa>"
+            "<cell id='0' cpus='0' memory='512' unit='MiB'/><cell id='1' cpus='1' memory='512' unit='MiB'/>"
+            "</numa></cpu></domain>"
+        )
+        with pytest.raises(StartFailed, match="maxMemory does not go with several NUMA cells") as refused:
+            define(memory=1 << 30, max_memory=2 << 30, cpu=Cpu(cores=2), domain_xml=own)
+        assert "line 1" in refused.value.message
+
+    def test_a_q35_has_free_ports_for_disks_that_come_later(self, define: Define) -> None:
+        def ports(**fields: object) -> int:
+            found = attributes(define(**fields), "devices/controller")
+            return sum(controller.get("model") == "pcie-root-port" for controller in found)
+
+        two = (Disk(name="root"), Disk(name="scsi", bus=DiskBus.SCSI))
+        assert ports(disks=two) == ports() + 2  # the disk's own, and the SCSI controller's
+        assert ports(machine="pc") == 0
+
+    @pytest.mark.parametrize("state", list(NicState))
+    def test_a_cable_is_in_or_out_as_the_spec_says(self, define: Define, state: NicState) -> None:
+        definition = define(interfaces=(Interface(name="lan", bridge="br0", state=state),))
+        assert attributes(definition, "devices/interface/link") == [{"state": state.value}]
+        assert attributes(define(interfaces=(Interface(name="lan"),)), "devices/interface/link") == []
 
 
 def test_a_character_that_xml_cannot_hold_is_refused_by_name(define: Define) -> None:

@@ -25,6 +25,7 @@ from reconciler.resources.virtualmachine import (
     Firmware,
     Interface,
     NicModel,
+    NicState,
     VirtualMachineSpec,
 )
 
@@ -43,9 +44,11 @@ SPECS = st.builds(
     cpu=st.builds(
         Cpu,
         cores=st.integers(1, 512),
+        max_cores=st.none() | st.integers(1, 512),
         model=st.sampled_from([None, "host-model", "host-passthrough", "Nehalem", "Haswell-noTSX"]),
     ),
     memory=st.integers(1 << 20, 1 << 42),
+    max_memory=st.none() | st.integers(1 << 20, 1 << 43),
     machine=st.sampled_from(["q35", "pc", "pc-q35-6.2"]),
     firmware=st.sampled_from(Firmware),
     disks=st.lists(
@@ -65,6 +68,7 @@ SPECS = st.builds(
             name=NAMES,
             bridge=st.none() | st.sampled_from(["br0", "ovs-1"]),
             model=st.sampled_from(NicModel),
+            state=st.none() | st.sampled_from(NicState),
         ),
         max_size=4,
         unique_by=lambda nic: nic.name,

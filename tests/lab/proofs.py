@@ -29,13 +29,13 @@ apiVersion: vcl/v1
 kind: VirtualMachine
 metadata: {{name: {name}}}
 spec:
-  cpu: {{cores: 1, model: qemu64}}
-  memory: 128Mi
+  cpu: {{cores: 1, model: qemu64{cpu}}}
+  memory: {memory}
   terminationGracePeriodSeconds: {grace}
   boot: {{kernel: {kernel}, initrd: {initrd}, cmdline: console=ttyS0 quiet no_timer_check vcl.name={name}}}
   disks: [{{name: data, pool: ceph, size: 4Mi}}{more}]
   evictionStrategy: {eviction}
-"""
+{also}"""
 NODE = """\
 apiVersion: vcl/v1
 kind: Node
@@ -69,20 +69,29 @@ class Proofs(Watched):
 
     # The VMs.
 
-    def run(self, vm: str, home: str, *, more: str = "") -> None:
-        """Make it, and have it on `home`, counting."""
-        self.spread({vm: home}, more=more)
+    def run(self, vm: str, home: str, **fields: Any) -> None:
+        """Make it, and have it on `home`, counting; `fields` as of `spread`."""
+        self.spread({vm: home}, **fields)
 
     def spread(
-        self, homes: Mapping[str, str], *, more: str = "", grace: int = 0, eviction: str = "Stop"
+        self,
+        homes: Mapping[str, str],
+        *,
+        more: str = "",
+        grace: int = 0,
+        eviction: str = "Stop",
+        memory: str = "128Mi",
+        cpu: str = "",
+        also: str = "",
     ) -> None:
         """Make these VMs, and have each on its node, counting: until a VM is bound, the other nodes take
         nothing new. `more`: disks after the one that it counts on; `grace`: seconds to shut down in;
-        `eviction`: its strategy."""
+        `eviction`: its strategy; `cpu`, `also`: more of the CPU, and more lines of the spec."""
         for vm, home in homes.items():
             self._close(*self.others(home))
             boot = {"kernel": self._guest.kernel, "initrd": self._guest.initrd}
-            text = MANIFEST.format(name=vm, more=more, grace=grace, eviction=eviction, **boot)
+            fields = {"more": more, "grace": grace, "eviction": eviction, "memory": memory}
+            text = MANIFEST.format(name=vm, cpu=cpu, also=also, **fields, **boot)
             self.nodes[home].save(f"{vm}.yaml", text)
             self.until(lambda vm=vm, home=home: self._bound(vm, home), f"{vm} is bound to {home}")
         self._close()

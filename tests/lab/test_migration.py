@@ -58,6 +58,50 @@ def test_a_guest_counts_on_elsewhere_and_comes_back(proof: Any) -> None:
     assert proof.lab.audit.findings() == []
 
 
+def has(proof: Any, node: str, vm: str, cpus: int, devices: str) -> int:
+    """Wait until the guest says on this node that it has so much; its memory in MiB."""
+    said = re.compile(rf"vcl-guest: has {cpus} cpus, (\d+) MiB, {devices}\r?\n")
+    proof.until(lambda: said.search(proof.nodes[node].console(vm)), f"{vm} has {devices} on {node}")
+    return int(said.findall(proof.nodes[node].console(vm))[-1])
+
+
+def test_what_comes_to_a_running_guest_goes_along_with_it_and_leaves_it_again(proof: Any) -> None:
+    """vCPUs, memory, a larger disk, a disk more and a cable that is pulled: no restart, and one writer."""
+    source, target = proof.workers()
+    room = "  maxMemory: 512Mi\n  interfaces: [{name: lan}]\n"
+    proof.run("grown", source, memory="256Mi", cpu=", maxCores: 2", also=room)
+    first, pids = proof.last("grown"), proof.pids("grown")
+    small = has(proof, source, "grown", 1, "vda 8192, eth0 up")
+    path = proof.nodes["r1"].manifests / "grown.yaml"
+    before = path.read_text()
+    after = (
+        before.replace("cores: 1", "cores: 2")
+        .replace("memory: 256Mi", "memory: 320Mi")
+        .replace("size: 4Mi}]", "size: 8Mi}, {name: more, pool: ceph, size: 16Mi}]")
+        .replace("{name: lan}", "{name: lan, state: down}")
+    )
+    proof.nodes["r1"].save("grown.yaml", after)
+    large = has(proof, source, "grown", 2, "vda 16384, vdb 32768, eth0 down")
+    assert large - small == 64
+    settled = lambda: proof.nodes["r1"].ask("get", "vm", "grown")["status"]  # noqa: E731
+    proof.until(lambda: "plugging" not in settled()["claim"], "its disks are settled")
+    assert len(proof.clients("grown")) == 2
+    assert settled().get("message", "") == ""
+    assert proof.pids("grown") == pids
+    with proof.lab.audit.handing_over("grown.data", "grown.more"):
+        done = proof.nodes["r1"].vcl("migrate", "grown", "--to", target, "--wait", check=False)
+        assert done.returncode == 0, done.stderr
+    counts_on(proof, target, "grown")
+    proof.nodes["r1"].save("grown.yaml", after.replace(", {name: more, pool: ceph, size: 16Mi}", ""))
+    assert has(proof, target, "grown", 2, "vda 16384, eth0 down") == large
+    proof.until(lambda: "plugging" not in settled()["claim"], "its disks are settled")
+    assert proof.lab.storage.is_open("grown.data")
+    assert not proof.lab.storage.is_open("grown.more")
+    assert proof.count("grown")["grown"].number == first.number
+    proof.lab.storage.remove("grown.more")
+    proof.retire("grown")
+
+
 SLOW = """\
 apiVersion: vcl/v1
 kind: Cluster

@@ -106,7 +106,10 @@ async def test_what_waits_for_a_restart_is_listed_until_a_restart_applies_it(see
     await seen.becomes("Running")
     await seen.node.apply("web", {**SMALL, "cpu": {"cores": 2}, "memory": "128Mi"})
     await seen.node.until(lambda: seen.pending() == "spec.cpu.cores, spec.memory", 10.0)
-    assert seen.status()["message"].endswith("changed: takes effect at the next restart")
+    assert seen.status()["message"] == (
+        "spec.cpu.cores waits for a restart: it was started with room for 1 vCPUs; "
+        "spec.memory waits for a restart: it was started with room for 64 MiB"
+    )
     await seen.ask(Verb.RESTART)
     await seen.node.until(lambda: seen.status().get("phase") == "Running" and not seen.pending(), 10.0)
     assert "restart" not in seen.status().get("message", "")

@@ -58,7 +58,7 @@ def test_the_kind_itself_can_be_explained() -> None:
 def test_an_unknown_field_names_the_one_that_was_meant() -> None:
     with pytest.raises(NotFound, match=r"^VirtualMachine\.spec has no field 'vcpu'; did you mean 'cpu'\?$"):
         explain(VM, ("spec", "vcpu"))
-    with pytest.raises(NotFound, match="its fields are: cores, model"):
+    with pytest.raises(NotFound, match="its fields are: cores, maxCores, model"):
         explain(VM, ("spec", "cpu", "zzz"))
     with pytest.raises(NotFound, match="its fields are: none"):
         explain(VM, ("spec", "memory", "unit"))

@@ -36,7 +36,7 @@ def test_common_mistakes_are_recognised(written: str, meant: str) -> None:
 
 def test_something_else_entirely_lists_what_is_allowed() -> None:
     cpu = SPEC["properties"]["cpu"]
-    assert unknown_field("wibble", cpu) == "unknown field; allowed: cores, model"
+    assert unknown_field("wibble", cpu) == "unknown field; allowed: cores, maxCores, model"
     assert unknown_field("wibble", {"properties": {}}) == "unknown field; nothing can be set here"
 
 

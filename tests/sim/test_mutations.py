@@ -45,8 +45,8 @@ MUTATIONS = {
         f"{RULES}test_a_store_that_was_set_back_is_not_believed_when_others_have_written_to_it_since",
     ),
     "rule 4: a claim does not compare the session": (
-        "reconciler.loops.agent_actions",
-        "guards=(keys.SCHEMA, keys.session(self._context.node)),",
+        "reconciler.loops.agent_claims",
+        "guards=(keys.SCHEMA, keys.session(context.node)),",
         "guards=(keys.SCHEMA,),",
         f"{AUDIT}test_a_claim_is_emptied_only_when_the_blocklist_is_in_force",
     ),
@@ -57,7 +57,7 @@ MUTATIONS = {
         f"{AUDIT}test_a_killed_guests_last_write_is_refused_when_its_link_heals",
     ),
     "rule 6: a claim takes images that another has": (
-        "reconciler.loops.agent_actions",
+        "reconciler.loops.agent_claims",
         "**{keys.disk(identity): 0 for identity in held},",
         "",
         f"{RULES}test_one_image_by_two_names_has_one_owner",

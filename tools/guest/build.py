@@ -39,6 +39,7 @@ MODULES = [
     "virtio_net",
     "virtio_rng",
     "virtio_balloon",
+    "virtio_mem",
     "button",
     "evdev",
     "pvpanic_mmio",

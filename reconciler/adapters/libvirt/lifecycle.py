@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import libvirt
 
-from reconciler.adapters.libvirt import adopting, endings, failures
+from reconciler.adapters.libvirt import adopting, changing, endings, failures
 from reconciler.adapters.libvirt.details import (
     ARRIVED_KEY,
     ARRIVED_NAMESPACE,
@@ -33,6 +33,7 @@ from reconciler.adapters.libvirt.workers import Ticket
 from reconciler.domainxml.build import build
 from reconciler.domainxml.host import HostProfile
 from reconciler.domainxml.parse import DomainXmlInvalid
+from reconciler.resources.changes import LiveChange, Shape
 from reconciler.resources.domains import (
     ControllerEvent,
     Definition,
@@ -138,6 +139,33 @@ class Lifecycle:
         """See Resetter."""
         await self.link.run(
             lambda connection, ticket: _reset(connection, ticket, name), timeout=timeout, what=f"reset {name}"
+        )
+
+    async def shape(self, name: str, *, timeout: float) -> Shape:
+        """See LiveChanger."""
+        session = await self.link.session(timeout=timeout)
+        if why := self.outstanding.why_unknown(name=_change_of(name), uid="", epoch=session.epoch):
+            raise ControllerUnavailable(f"what {name} has is not known: {why}")
+        return await self.link.run(
+            lambda connection, _: changing.shape(_active(connection, name)),
+            timeout=timeout,
+            what=f"look at the devices of {name}",
+            session=session,
+        )
+
+    async def change(self, definition: Definition, change: LiveChange, *, timeout: float) -> None:
+        """See LiveChanger."""
+        session = await self.link.session(timeout=timeout)
+        # Under a name of its own: it may change the domain still, but makes none.
+        call = self.outstanding.begin(
+            name=_change_of(definition.name), uid="", what="change", epoch=session.epoch
+        )
+        await self.link.run(
+            lambda connection, ticket: self._change(connection, ticket, definition, change, call),
+            timeout=timeout,
+            what=f"change {definition.name}",
+            session=session,
+            ended=lambda: self.outstanding.end(call),
         )
 
     async def shutdown(self, name: str, *, timeout: float) -> None:
@@ -329,6 +357,26 @@ class Lifecycle:
         finally:
             self.isolating.discard(uuid)
 
+    def _change(
+        self,
+        connection: libvirt.virConnect,
+        ticket: Ticket,
+        definition: Definition,
+        change: LiveChange,
+        call: Call,
+    ) -> None:
+        domain = _active(connection, definition.name)
+        if domain.UUIDString() != definition.uid.lower():
+            raise NotOurs(f"the domain called {definition.name} has the UUID {domain.UUIDString()}")
+        try:
+            changing.bring(domain, ticket, definition, change)
+        except libvirt.libvirtError as error:
+            if not failures.is_answer(error):
+                self.outstanding.lose(call)
+            raise
+        finally:
+            self.cache.forget(domain.UUIDString())
+
     def _unmark_arrived(self, domain: libvirt.virDomain, ticket: Ticket) -> None:
         _clear_mark(domain, ticket, ARRIVED_KEY, ARRIVED_NAMESPACE)
         self.cache.forget(domain.UUIDString())
@@ -377,6 +425,10 @@ class Lifecycle:
             gone = failures.is_missing(error) or error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
             if not gone:
                 raise
+
+
+def _change_of(name: str) -> str:
+    return f"change of {name}"
 
 
 def _active(connection: libvirt.virConnect, name: str) -> libvirt.virDomain:
