@@ -126,7 +126,7 @@ class Agent:
             for name in self._known():
                 self._queue.add(name)
             return
-        for key in changed:
+        for key in sorted(changed):
             for prefix in _PREFIXES:
                 if key.startswith(prefix):
                     self._queue.add(key.removeprefix(prefix))

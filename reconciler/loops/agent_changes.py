@@ -274,9 +274,16 @@ class Changes:
     # -- what all have in common -------------------------------------------------------------------------
 
     async def _let_go(self, job: Job) -> None:
-        """After a try that came to nothing: for a disk that surely did not come, the claim holds nothing."""
+        """After a try that came to nothing. What the store or the host does not let it do now, it does before
+        any other step."""
+        job.state.give_back = True
+        await self._give_back(job)
+        job.state.give_back = False
+
+    async def _give_back(self, job: Job) -> None:
+        """For a disk that surely did not come, the claim holds nothing."""
         claim, state = _claim(job), job.state
-        plugging, state.give_back = claim.plugging, False
+        plugging = claim.plugging
         if plugging is None or plugging.session != self._context.session:
             return
         shape = await self._shape(job)

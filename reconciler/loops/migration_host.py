@@ -118,7 +118,7 @@ class MigrationHost:
                     kept.call.cancel()
 
     def _changed(self, changed: frozenset[str]) -> None:
-        for key in changed:
+        for key in sorted(changed):
             if key.startswith(keys.MIGRATIONS):
                 self._queue.add(key.removeprefix(keys.MIGRATIONS))
             elif key.startswith(keys.MIGRATING):

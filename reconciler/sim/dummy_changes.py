@@ -20,11 +20,11 @@ from reconciler.resources.changes import (
 )
 from reconciler.resources.domains import Definition
 from reconciler.resources.errors import ChangeRefused, ChangeWaits
-from reconciler.sim.dummy_guests import Guest
+from reconciler.sim.dummy_guests import Guest, GuestFaults
 
 
-def changed(guest: Guest, change: LiveChange, definition: Definition, *, holds_on: bool = False) -> Guest:
-    """The guest after the change. `holds_on`: see GuestFaults. Raises ChangeRefused, ChangeWaits."""
+def changed(guest: Guest, change: LiveChange, definition: Definition, faults: GuestFaults) -> Guest:
+    """The guest after the change. Raises ChangeRefused, ChangeWaits."""
     wanted = json.loads(definition.document)
     match change:
         case Vcpus(count=count):
@@ -32,16 +32,17 @@ def changed(guest: Guest, change: LiveChange, definition: Definition, *, holds_o
             return replace(guest, vcpus=max(guest.vcpus, count))
         case Memory(size=size):
             _require(size <= guest.max_memory, f"it was started with room for {guest.max_memory >> 20} MiB")
-            if holds_on and size != guest.memory:
+            if faults.holds_on and size != guest.memory:
                 raise ChangeWaits("its guest has taken none of it yet")
             return replace(guest, memory=size)
         case GrowDisk(disk=name, size=size):
             _require(name in guest.disks, f"it has no disk '{name}'")
             return replace(guest, sizes={**guest.sizes, name: max(size, guest.sizes.get(name, 0))})
         case AttachDisk(disk=name):
+            _require(not faults.is_full, "it has no place for another disk")
             return _attached(guest, name, wanted, definition.writable)
         case DetachDisk(disk=name):
-            if name in guest.disks and holds_on:
+            if name in guest.disks and faults.holds_on:
                 raise ChangeWaits("its guest has not let go of the disk yet")
             return _detached(guest, name)
         case Reconnect(interface=name):

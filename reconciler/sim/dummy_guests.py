@@ -38,7 +38,7 @@ class GuestFaults:
     the daemon lives). `vanish_after`: it ends as `vanish_exit`, this long after each resume.
     `refuses_shutdown`, `refuses_destroy`: it goes on running; destroy then gives up at its deadline.
     `hangs_after`: its agent is silent from this long after its boot on.
-    `holds_on`: it lets go of no disk, and takes no memory, while it runs.
+    `holds_on`: it lets go of no disk, and takes no memory, while it runs. `is_full`: no disk can come to it.
     `boot_delay`: from resume to the guest agent; `shutdown_delay`: from the power button to the end.
     """
 
@@ -52,6 +52,7 @@ class GuestFaults:
     refuses_destroy: bool = False
     hangs_after: float | None = None
     holds_on: bool = False
+    is_full: bool = False
     boot_delay: float = 0.02
     shutdown_delay: float = 0.05
 

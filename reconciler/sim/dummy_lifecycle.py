@@ -140,8 +140,8 @@ class DummyLifecycle:
         guest = self._living(definition.name)
         if guest.uid != definition.uid:
             raise NotOurs(f"the domain '{guest.name}' has the UUID {guest.uid}, not {definition.uid}")
-        holds_on = self._hypervisor.faults.of(guest.name).holds_on
-        after = changed(guest, change, definition, holds_on=holds_on)
+        faults = self._hypervisor.faults.of(guest.name)
+        after = changed(guest, change, definition, faults)
         if after != guest:
             self._hypervisor.put(after, "Changed")
 

@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from reconciler.adapters.clock import SystemClock, SystemIds
+from reconciler.ports.store import Store
 from reconciler.resources import keys
 from reconciler.resources.domains import ExitReason
+from reconciler.resources.errors import StoreUnavailable
 from reconciler.resources.images import Blank, RbdName
 from reconciler.resources.records import Claim, Intent, Pin
 from reconciler.resources.status import ConditionType
+from reconciler.resources.transactions import Txn, TxnResult
 from reconciler.sim.ceph import SimCeph
 from reconciler.sim.controller import DummyController, DummyOptions
 from reconciler.sim.disks import SimFiles
@@ -67,6 +70,20 @@ class World:
 
     def watchers(self) -> set[str]:
         return set(self.ceph.images[IMAGE].watchers) if IMAGE in self.ceph.images else set()
+
+
+class OutWhenGivingBack(KillStore):
+    """Does not answer the first time that a disk's key is deleted."""
+
+    def __init__(self, inner: Store) -> None:
+        super().__init__(inner, Killpoint())
+        self.failed = False
+
+    async def txn(self, txn: Txn, *, timeout: float = 2.0) -> TxnResult:
+        if not self.failed and any(key.startswith(keys.DISKS) for key in txn.deletes):
+            self.failed = True
+            raise StoreUnavailable("out for a moment")
+        return await super().txn(txn, timeout=timeout)
 
 
 @pytest.fixture
@@ -208,6 +225,29 @@ async def test_an_image_that_a_stranger_holds_is_not_attached_and_not_claimed(
     assert status.failures.count == 0
     stranger.close()
     await node.until(lambda: "data" in world.guest.disks)
+
+
+async def test_the_claim_on_a_disk_that_cannot_come_is_given_back_also_when_the_store_fails_then(
+    world: World,
+) -> None:
+    store = OutWhenGivingBack(world.store)
+    node = SimNode(
+        store,
+        clock=SystemClock(),
+        ids=SystemIds(),
+        controllers={"dummy": world.guests},
+        backends={"ceph": SimRbd(world.ceph, files=SimFiles())},
+    )
+    await node.start()
+    await apply(node)
+    await node.until(lambda: node.phase("web") == "Running")
+    world.dummy.hypervisor.faults = Faults(guests={"web": GuestFaults(is_full=True)})
+    await apply(node, DATA)
+    await node.until(lambda: store.failed)
+    await node.until(lambda: claim(node).plugging is None and "waits for a restart" in said(node))
+    assert not held(node, world)
+    assert waiting(node) == "spec.disks[data]"
+    await node.kill()
 
 
 @pytest.mark.slow
