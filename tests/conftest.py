@@ -34,17 +34,20 @@ _WANTS_A_LAB = re.compile(r"\b(bare_lab|formed|proof|hyperconverged): Any")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """For `-n 2 --dist loadscope`: the tests that share a lab (tests/lab/conftest.py) are in one process, and
-    all others in one, since each has a private libvirtd, and QEMUs are looked for in all of /proc."""
+    """For `-n 2 --dist loadscope`: all tests without a lab are in one process, since each has a private
+    libvirtd, and QEMUs are looked for in all of /proc; whoever has nothing to do takes the next file of those
+    that share a lab (tests/lab/conftest.py), in the order of collection."""
     if config.getvalue("dist") != "loadscope":
         return None
     from xdist.scheduler import LoadScopeScheduling
 
-    class TwoGroups(LoadScopeScheduling):  # type: ignore[misc]
+    class ByLab(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            return "labs" if _wants_a_lab(nodeid.partition("::")[0]) else "machine"
+            file = str(nodeid.partition("::")[0])
+            return file if _wants_a_lab(file) else "machine"
 
-    return TwoGroups(config, log)
+    config.option.loadscopereorder = False
+    return ByLab(config, log)
 
 
 @functools.cache

@@ -1,8 +1,8 @@
 """Whole nodes on the run's private libvirtd, and whole clusters.
 
-A lab costs half a minute and a good part of the machine, so there is one at a time, and tests that want the
-same one share it, whichever file they are in. Each leaves it as it found it, without VMs; one in which a test
-failed is not used any more.
+A lab costs half a minute and a good part of the machine, so a process has one at a time, and tests that want
+the same one share it, whichever file they are in. Each leaves it as it found it, without VMs; one in which a
+test failed is not used any more.
 """
 
 from __future__ import annotations
