@@ -57,7 +57,7 @@ MUTATIONS = {
         f"{AUDIT}test_a_killed_guests_last_write_is_refused_when_its_link_heals",
     ),
     "rule 6: a claim takes images that another has": (
-        "reconciler.loops.agent_claims",
+        "reconciler.loops.agent_actions",
         "**{keys.disk(identity): 0 for identity in held},",
         "",
         f"{RULES}test_one_image_by_two_names_has_one_owner",
@@ -70,11 +70,9 @@ MUTATIONS = {
     ),
     "rule 7: a storage that does not answer counts as no watcher": (
         "reconciler.loops.agent_clients",
-        "        found = [await self._read(disk) for disk in claim.disks"
-        " if RbdIdentity.parse(disk) is not None]\n",
-        "        found = []\n        for disk in claim.disks:\n            try:\n"
-        "                found.append(await self._read(disk))\n"
-        "            except PoolUnavailable:\n                pass\n",
+        "            held = await self._read(disk)\n",
+        "            try:\n                held = await self._read(disk)\n"
+        "            except PoolUnavailable:\n                continue\n",
         f"{RBD}test_a_claim_is_not_emptied_while_the_storage_does_not_answer",
     ),
     "rule 8: the fencer forgets the clients of the claim that it empties": (
