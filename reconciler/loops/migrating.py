@@ -25,11 +25,13 @@ from reconciler.planning.migration import (
     End,
     Facts,
     Go,
+    Hold,
     Open,
     Refuse,
     Settle,
     Step,
     Wait,
+    longest,
     next_step,
     opened,
 )
@@ -214,7 +216,7 @@ class Migrations:
             return False
         now = self._context.clock.monotonic()
         since = self._since.setdefault((record.id, record.phase), now)
-        return now - since > (record.limit if record.phase is MigrationPhase.RUNNING else AT_LEAST)
+        return now - since > (longest(record) if record.phase is MigrationPhase.RUNNING else AT_LEAST)
 
     def _leaving(self, record: MigrationRecord) -> str:
         """Why it is not wanted any more, or nothing."""
@@ -250,6 +252,10 @@ class Migrations:
                 going = replace(record, phase=phase, message="")
                 if await self._save(going, self._sides(record)):
                     log.info("vm %s: migration to %s: %s", record.vm, record.target, phase)
+            case Hold():
+                words = f"it took longer than {record.limit:.0f} s: it is held until its memory is over"
+                if await self._save(replace(record, hold=True, message=words), {}):
+                    self._say(record, "Migrating", words)
             case Abort(reason=reason):
                 if await self._save(replace(record, abort=reason, message=reason), {}):
                     log.warning("vm %s: its migration is ended early: %s", record.vm, reason)

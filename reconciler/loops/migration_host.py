@@ -19,6 +19,7 @@ from reconciler.loops.guest_keys import GuestKeys
 from reconciler.loops.workqueue import WorkQueue
 from reconciler.loops.writer import conflicts
 from reconciler.planning.lifecycle import migrates_here
+from reconciler.planning.migration import longest
 from reconciler.planning.migration_sides import Duty, duty, saying
 from reconciler.ports.controller import Controller
 from reconciler.ports.migrator import Guest, HandOver, Migrator
@@ -82,6 +83,11 @@ class _Kept:
     call: asyncio.Task[None] | None = None
     result: CallResult = CallResult.NONE
     obstacle: str = ""
+
+
+def _patience(record: MigrationRecord) -> float:
+    """Seconds that the call may take, when nobody has the job ended before."""
+    return longest(replace(record, hold=record.may_hold)) + GRACE
 
 
 class MigrationHost:
@@ -173,6 +179,8 @@ class MigrationHost:
                 await self._destroy(here)
             case Duty.ABORT:
                 await here.migrator.abort(here.guest, timeout=context.deadlines.act)
+            case Duty.HOLD:
+                await here.migrator.hold(here.guest, timeout=context.deadlines.act)
             case Duty.CALL if here.said is not None and here.said.session == context.session:
                 await self._call(here, here.said)
                 return LOOK
@@ -243,7 +251,7 @@ class MigrationHost:
 
     async def _hand_over(self, here: _Here, order: HandOver, kept: _Kept) -> None:
         try:
-            await here.migrator.hand_over(order, timeout=here.record.limit + GRACE)
+            await here.migrator.hand_over(order, timeout=_patience(here.record))
             kept.result = CallResult.SUCCEEDED
         except (MigrationFailed, MigrationRefused, NotFound) as error:
             log.warning("vm %s: its migration failed: %s", order.guest.name, error)

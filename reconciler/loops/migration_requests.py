@@ -22,6 +22,7 @@ from reconciler.planning.placement import NamedConstraint
 from reconciler.ports.clock import Clock, Ids
 from reconciler.resources import keys
 from reconciler.resources.errors import ConflictError, NotFound
+from reconciler.resources.infrastructure import WhenSlow
 from reconciler.resources.kinds import Kind
 from reconciler.resources.migrations import ENDED, CancelRecord, MigrationRecord
 from reconciler.resources.records import Claim, ClaimPhase, dump
@@ -47,12 +48,14 @@ def new_migration(
     views: Views, ask: Ask, spec: VirtualMachineSpec, claim: Claim, requested: str
 ) -> MigrationRecord:
     """The record with which it begins, within the Cluster's limits. `requested`: the time of day."""
+    policy = views.cluster_spec().migration
     wanted = Wanted(
         vm=ask.vm,
         target=ask.target,
         memory=spec.memory,
         reason=ask.reason,
-        bandwidth=views.cluster_spec().migration.bandwidth,
+        bandwidth=policy.bandwidth,
+        may_hold=policy.when_slow is WhenSlow.HOLD,
         drain=ask.drain,
     )
     return request_migration(wanted, claim, id=migration_name(ask.vm, ask.seed), requested=requested)

@@ -69,6 +69,11 @@ class Abort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Record that the guest is to stand still until the rest of its memory is over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """Record that these nodes are to destroy their copies."""
 
@@ -85,7 +90,7 @@ class Settle:
     message: str
 
 
-Step = Wait | Refuse | Open | Go | Abort | End | Settle
+Step = Wait | Refuse | Open | Go | Abort | Hold | End | Settle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,13 +112,14 @@ class Facts:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What is asked for: by a person, a drain (`drain`: its id) or a plan (`reason`). `memory` in bytes,
-    `bandwidth` in bytes per second (0: unlimited)."""
+    `bandwidth` in bytes per second (0: unlimited). `may_hold`: see MigrationRecord."""
 
     vm: str
     target: str
     memory: int
     reason: str
     bandwidth: int = 0
+    may_hold: bool = False
     drain: str = ""
 
 
@@ -127,6 +133,7 @@ def request_migration(wanted: Wanted, claim: Claim, *, id: str, requested: str) 
         target=wanted.target,
         bandwidth=wanted.bandwidth,
         limit=limit_of(wanted.memory, wanted.bandwidth),
+        may_hold=wanted.may_hold,
         reason=wanted.reason,
         drain=wanted.drain,
         requested=requested,
@@ -137,6 +144,11 @@ def limit_of(memory: int, bandwidth: int) -> float:
     """Seconds that the copying may take: four times what a quiet guest's memory takes."""
     rate = min(bandwidth, SLOWEST) if bandwidth else SLOWEST
     return max(AT_LEAST, 4.0 * memory / rate)
+
+
+def longest(record: MigrationRecord) -> float:
+    """Seconds that the copying may take by the record as it is now; while the guest is held, too."""
+    return 2.0 * record.limit if record.hold else record.limit
 
 
 def hosts_of(claim: Claim) -> tuple[str, ...]:
@@ -238,7 +250,7 @@ def _early(facts: Facts, moving: ClaimMigration) -> str:
         return f"node {moving.target} was lost"
     if facts.leaving:
         return facts.leaving
-    return f"it took longer than {facts.record.limit:.0f} s" if facts.overdue else ""
+    return f"it took longer than {longest(facts.record):.0f} s" if facts.overdue else ""
 
 
 def _obstacle(*sides: MigrationSide | None) -> str:
@@ -270,10 +282,20 @@ def _follow(facts: Facts, moving: ClaimMigration, source: MigrationSide | None) 
         return Go(phase=MigrationPhase.RESOLVING)
     why = _early(facts, moving)
     if why and not facts.record.abort:
-        return Abort(reason=why)
+        return Hold() if _can_be_held(facts, moving, source) else Abort(reason=why)
     if source is None:
         return Wait(reason=f"waiting for node {moving.source} to say how far it is")
-    return Wait(reason="its memory is being copied" if source.called else "it is about to begin")
+    if not source.called:
+        return Wait(reason="it is about to begin")
+    held = "; it stands still meanwhile" if facts.record.hold else ""
+    return Wait(reason=f"its memory is being copied{held}")
+
+
+def _can_be_held(facts: Facts, moving: ClaimMigration, source: MigrationSide | None) -> bool:
+    """Whether nothing but its time speaks against the migration, and the guest has not been held yet."""
+    record, wanted = facts.record, not facts.leaving and moving.target not in moving.gone
+    called = source is not None and source.called
+    return facts.overdue and wanted and called and record.may_hold and not record.hold
 
 
 def look_of(moving: ClaimMigration, node: str, side: MigrationSide | None) -> Look:

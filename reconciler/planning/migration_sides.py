@@ -21,12 +21,14 @@ from reconciler.resources.migrations import (
 
 class Duty(StrEnum):
     """Look: say what is there. LetIn: look, and say that the guest may come. Call: commit `called`, comparing
-    the record, and only then call. Abort: end the hypervisor's job. Destroy: end the copy that is here."""
+    the record, and only then call. Hold: let the guest stand still until the rest is over. Abort: end the
+    hypervisor's job. Destroy: end the copy that is here."""
 
     NOTHING = "Nothing"
     LOOK = "Look"
     LET_IN = "LetIn"
     CALL = "Call"
+    HOLD = "Hold"
     ABORT = "Abort"
     DESTROY = "Destroy"
 
@@ -44,6 +46,8 @@ def duty(record: MigrationRecord, node: str, said: MigrationSide | None, *, busy
         return Duty.LOOK
     if record.abort:
         return Duty.ABORT if busy else Duty.LOOK
+    if record.hold:
+        return Duty.HOLD if busy else Duty.LOOK
     fresh = said is not None and said.id == record.id and not said.called
     return Duty.CALL if fresh else Duty.LOOK
 

@@ -66,6 +66,11 @@ class Migrator(Protocol):
         process is outstanding. Raises ControllerUnavailable."""
         ...
 
+    async def hold(self, guest: Guest, *, timeout: float) -> None:
+        """On the source: let the guest stand still from the next moment on until the rest of its memory is
+        over, however long that takes. No-op without a job; may be repeated. Raises ControllerUnavailable."""
+        ...
+
     async def abort(self, guest: Guest, *, timeout: float) -> None:
         """On the source: ask the hypervisor to end the job; no-op without one. Not proof: `job`, `look`.
         Raises ControllerUnavailable."""

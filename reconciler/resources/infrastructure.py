@@ -67,6 +67,14 @@ class DrainPolicy:
     parallel: int = 4
 
 
+class WhenSlow(StrEnum):
+    """What becomes of a live migration whose time is up. Abort: the VM goes on where it was. Hold: it is held
+    until the rest of its memory is over."""
+
+    ABORT = "Abort"
+    HOLD = "Hold"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationPolicy:
     """How many live migrations are under way at once: in the cluster, out of one node, into one node.
@@ -76,6 +84,7 @@ class MigrationPolicy:
     outgoing: int = 2
     incoming: int = 2
     bandwidth: int = quantity("bytes", default=0)
+    when_slow: WhenSlow = WhenSlow.ABORT
 
 
 class ShutdownPolicy(StrEnum):

@@ -71,9 +71,10 @@ class Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MigrationRecord:
     """`uid`: the VM's. `target`: a node. `bandwidth` in bytes per second, 0: as fast as it goes. `limit`:
-    seconds that the copying may take. `abort`: why it is to end early. `ends`: nodes whose copies are to be
-    destroyed. `reason`: who wants it (a person, a drain, a plan); `drain`: the id of that drain. Times of day
-    are for people.
+    seconds that the copying may take with the guest running. `may_hold`: after that the guest may be held,
+    for as long again; `hold`: it is to be. `abort`: why it is to end early. `ends`: nodes whose copies are to
+    be destroyed. `reason`: who wants it (a person, a drain, a plan); `drain`: the id of that drain. Times of
+    day are for people.
     """
 
     id: str
@@ -84,6 +85,8 @@ class MigrationRecord:
     phase: MigrationPhase = MigrationPhase.PENDING
     bandwidth: int = 0
     limit: float = 0.0
+    may_hold: bool = False
+    hold: bool = False
     abort: str = ""
     ends: tuple[str, ...] = ()
     reason: str = ""

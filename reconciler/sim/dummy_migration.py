@@ -72,6 +72,11 @@ class DummyMigrator(DummyLifecycle):
         found = self._wire.job(self._host, guest.name)
         return self._wire.progress(found) if found is not None else None
 
+    async def hold(self, guest: Who, *, timeout: float) -> None:
+        """See Migrator."""
+        await self._hypervisor.gate("hold", timeout)
+        self._wire.hold(self._host, guest.name)
+
     async def abort(self, guest: Who, *, timeout: float) -> None:
         """See Migrator."""
         await self._hypervisor.gate("abort", timeout)

@@ -39,7 +39,8 @@ _AFTER = {
 
 @dataclass(slots=True)
 class Job:
-    """One hand-over. `stage`: what is to happen next; `failure`: why it broke off; `done`: it has ended."""
+    """One hand-over. `stage`: what is to happen next; `failure`: why it broke off; `held`: the guest is to
+    stand still whatever is left; `done`: it has ended."""
 
     name: str
     uid: str
@@ -50,6 +51,7 @@ class Job:
     stage: Stage = Stage.CONNECT
     left: int = 0
     failure: str = ""
+    held: bool = False
     done: bool = False
     aborted: bool = False
 
@@ -83,12 +85,14 @@ class Site:
 @dataclass(slots=True)
 class GuestWire:
     """`breaks`: the stage before which the next hand-over breaks off, by VM; `unfit`: hosts on which no guest
-    can run that comes from elsewhere, and why."""
+    can run that comes from elsewhere, and why; `restless`: guests that change their memory faster than it is
+    copied."""
 
     site: Site
     times: WireTimes = field(default_factory=WireTimes)
     breaks: dict[str, Stage] = field(default_factory=dict)
     unfit: dict[str, str] = field(default_factory=dict)
+    restless: set[str] = field(default_factory=set)
     jobs: dict[tuple[str, str], Job] = field(default_factory=dict)
     _doors: dict[tuple[str, str], MemoryShelf] = field(default_factory=dict)
 
@@ -115,6 +119,12 @@ class GuestWire:
         self.jobs[source, guest.name] = job
         self._later(job, self.times.step)
         return job
+
+    def hold(self, host: str, name: str) -> None:
+        """The guest may stand still for as long as it takes."""
+        job = self.job(host, name)
+        if job is not None:
+            job.held = True
 
     def abort(self, host: str, name: str) -> None:
         """Somebody ends the job; too late once the target is complete."""
@@ -160,6 +170,9 @@ class GuestWire:
             return "the copy on the target has ended"
         match job.stage:
             case Stage.HOLD:
+                if job.name in self.restless and not job.held:
+                    self._later(job, self.times.copy)
+                    return None
                 job.left = 0
                 if here.pause is PauseReason.NONE:
                     self._put(job.source, replace(here, pause=PauseReason.MIGRATION, ends=None))

@@ -206,6 +206,7 @@ class _Mover(_Lifecycle):
         self.hand_over = inner.hand_over
         self.job = inner.job
         self.abort = inner.abort
+        self.hold = inner.hold
         self.look = inner.look
 
 

@@ -229,6 +229,41 @@ def after_writes(lab: Lab, number: int, do: Callable[[], object]) -> list[str]:
     return writes
 
 
+RESTLESS = (
+    b"apiVersion: vcl/v1\nkind: Cluster\nmetadata: {name: cluster}\nspec: {migration: {whenSlow: %s}}\n"
+)
+
+
+def begin_restless(lab: Lab, policy: bytes) -> None:
+    """A migration that is copied without end."""
+    lab.cluster.save("r1", "cluster.yaml", RESTLESS % policy)
+    lab.world.run_for(5.0)
+    lab.cluster.wire.restless.add("web")
+    lab.migrate()
+    lab.world.run_for(50.0)
+    assert lab.record().phase is MigrationPhase.RUNNING
+    assert lab.counting()
+
+
+def test_a_guest_whose_memory_is_never_copied_goes_on_where_it_was(lab: Lab) -> None:
+    begin_restless(lab, b"Abort")
+    record = lab.until_ended()
+    assert record.phase is MigrationPhase.FAILED
+    assert "it took longer than 60 s; it goes on where it was" in record.message
+    assert lab.claim().node == lab.source
+    lab.until_counting()
+
+
+def test_a_guest_that_may_be_held_goes_over_and_the_next_master_holds_it(lab: Lab) -> None:
+    begin_restless(lab, b"Hold")
+    lab.world.node("r1").kill()
+    record = lab.until_ended(240.0)
+    assert record.phase is MigrationPhase.SUCCEEDED, record.message
+    assert record.hold
+    assert lab.claim().node == lab.target
+    lab.until_counting()
+
+
 def test_the_writes_of_a_migration_are_as_many_as_the_next_test_cuts_at(lab: Lab) -> None:
     writes = after_writes(lab, 0, lambda: None)
     lab.migrate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from reconciler.planning.migration import (
     End,
     Facts,
     Go,
+    Hold,
     Open,
     Refuse,
     Settle,
@@ -19,6 +21,7 @@ from reconciler.planning.migration import (
     Wanted,
     hosts_of,
     limit_of,
+    longest,
     next_step,
     opened,
     request_migration,
@@ -242,6 +245,32 @@ def test_a_refusal_and_an_abort_say_why() -> None:
     assert next_step(late) == Abort(reason="it took longer than 256 s")
 
 
+def test_a_slow_one_that_may_be_held_is_and_only_then_given_up() -> None:
+    slow = at(MigrationPhase.RUNNING, side("r1", RUN, called=True, busy=True), overdue=True)
+    may = replace(slow, record=replace(slow.record, may_hold=True))
+    assert next_step(may) == Hold()
+    held = replace(may.record, hold=True)
+    assert longest(held) == 2 * longest(may.record)
+    waits = next_step(replace(may, record=held, overdue=False))
+    assert waits == Wait(reason="its memory is being copied; it stands still meanwhile")
+    assert next_step(replace(may, record=held)) == Abort(reason="it took longer than 512 s")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"leaving": "deleted"},
+        {"claim": without(BOTH, "r2")},
+        {"sides": {"r1": side("r1", RUN)}},
+        {"sides": {}},
+    ],
+)
+def test_what_is_not_wanted_or_has_not_begun_is_not_held(changes: dict[str, Any]) -> None:
+    slow = at(MigrationPhase.RUNNING, side("r1", RUN, called=True, busy=True), overdue=True)
+    may = replace(slow, record=replace(slow.record, may_hold=True))
+    assert told(next_step(replace(may, **changes))) == "Abort"
+
+
 def test_a_cancelled_one_ends_as_cancelled_and_the_guest_stays() -> None:
     facts = resolving(RUN, A)
     cancelled = replace(
@@ -277,6 +306,10 @@ def test_a_claim_of_two_nodes_is_read_as_it_was_written() -> None:
         ("r1", MigrationPhase.RUNNING, {}, False, Duty.CALL),
         ("r1", MigrationPhase.RUNNING, {"abort": "late"}, False, Duty.LOOK),
         ("r1", MigrationPhase.RUNNING, {"abort": "late"}, True, Duty.ABORT),
+        ("r1", MigrationPhase.RUNNING, {"hold": True}, False, Duty.LOOK),
+        ("r1", MigrationPhase.RUNNING, {"hold": True}, True, Duty.HOLD),
+        ("r2", MigrationPhase.RUNNING, {"hold": True}, True, Duty.LOOK),
+        ("r1", MigrationPhase.RUNNING, {"hold": True, "abort": "late"}, True, Duty.ABORT),
         ("r2", MigrationPhase.RUNNING, {}, False, Duty.LOOK),
         ("r1", MigrationPhase.RESOLVING, {}, False, Duty.LOOK),
         ("r2", MigrationPhase.RESOLVING, {"ends": ("r2",)}, False, Duty.DESTROY),

@@ -18,6 +18,7 @@ from reconciler.planning.migration import (
     End,
     Facts,
     Go,
+    Hold,
     Open,
     Refuse,
     Settle,
@@ -69,10 +70,10 @@ class Migrations(RuleBasedStateMachine):
         self.hosts = {name: Host() for name in NODES}
         self.hosts["r1"].copy = Look.RUNNING
         self.claim = Claim(node="r1", uid="u", session=1, phase=ClaimPhase.RUNNING)
-        wanted = Wanted(vm="web", target="r2", memory=2**30, reason="test")
+        wanted = Wanted(vm="web", target="r2", memory=2**30, reason="test", may_hold=True)
         self.record = request_migration(wanted, self.claim, id="m", requested="")
         self.sides: dict[str, MigrationSide] = {}
-        self.leaving = ""
+        self.leaving, self.overdue = "", False
         self.calls = 0
         for _ in range(rounds):
             self.time_passes()
@@ -259,6 +260,7 @@ class Migrations(RuleBasedStateMachine):
             sides=dict(self.sides),
             sessions={name: host.session for name, host in self.hosts.items()},
             obstacle="a node is fenced" if any(host.cut for host in self.hosts.values()) else "",
+            overdue=self.overdue,
             leaving=self.leaving,
         )
         match next_step(facts):
@@ -267,6 +269,8 @@ class Migrations(RuleBasedStateMachine):
                 self.record = replace(self.record, phase=MigrationPhase.OPEN)
             case Go(phase=phase):
                 self.record = replace(self.record, phase=phase)
+            case Hold():
+                self.record, self.overdue = replace(self.record, hold=True), False
             case Abort(reason=reason):
                 self.record = replace(self.record, abort=reason)
             case End(nodes=nodes):
@@ -277,6 +281,10 @@ class Migrations(RuleBasedStateMachine):
                 self.record = replace(self.record, phase=MigrationPhase.FAILED)
             case Wait():
                 pass
+
+    @rule()
+    def it_takes_too_long(self) -> None:
+        self.overdue = True
 
     @rule()
     def somebody_cancels(self) -> None:

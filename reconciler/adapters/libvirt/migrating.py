@@ -14,6 +14,7 @@ import logging
 import threading
 import xml.etree.ElementTree as ET
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import libvirt
@@ -44,6 +45,9 @@ from reconciler.resources.migrations import Look, Progress
 log = logging.getLogger(__name__)
 
 ABORT_SECONDS = 10.0
+HELD_MS = 2_000_000
+"""How long a held guest may stand still, in milliseconds: the most that QEMU takes. The master ends it."""
+
 _MIB = 1 << 20
 _FLAGS = (
     libvirt.VIR_MIGRATE_LIVE
@@ -127,6 +131,14 @@ class MigratingLifecycle(Lifecycle):
             lambda connection, _: _job(connection, guest), timeout=timeout, what=f"ask how {guest.name} moves"
         )
         return found if found is not None or not calling else Progress()
+
+    async def hold(self, guest: Guest, *, timeout: float) -> None:
+        """See Migrator."""
+        await self.link.run(
+            lambda connection, ticket: _hold(connection, ticket, guest),
+            timeout=timeout,
+            what=f"hold {guest.name} for its migration",
+        )
 
     async def abort(self, guest: Guest, *, timeout: float) -> None:
         """See Migrator."""
@@ -307,13 +319,27 @@ def _job(connection: libvirt.virConnect, guest: Guest) -> Progress | None:
     )
 
 
+def _hold(connection: libvirt.virConnect, ticket: Ticket, guest: Guest) -> None:
+    _to_job(connection, ticket, guest, lambda domain: domain.migrateSetMaxDowntime(HELD_MS))
+
+
 def _abort(connection: libvirt.virConnect, ticket: Ticket, guest: Guest) -> None:
+    _to_job(connection, ticket, guest, lambda domain: domain.abortJob())
+
+
+def _to_job(
+    connection: libvirt.virConnect,
+    ticket: Ticket,
+    guest: Guest,
+    action: Callable[[libvirt.virDomain], object],
+) -> None:
+    """Unless it has none, or none any more."""
     domain = by_uuid(connection, guest.uid)
     if domain is None or _job(connection, guest) is None:
         return
     ticket.step()
     try:
-        domain.abortJob()
+        action(domain)
     except libvirt.libvirtError as error:
         over = failures.is_missing(error) or error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID
         if not over:
