@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 from reconciler.loops.apply import Manifests
+from reconciler.loops.assembly import Node as Loops
 from reconciler.loops.assembly import absence
 from reconciler.loops.intents import Intents
 from reconciler.loops.migration_requests import MigrationRequests
+from reconciler.loops.plans import Plans
+from reconciler.loops.rebalance_requests import RebalanceRequests
 from reconciler.planning.node_intents import NodeVerb
 from reconciler.ports.manifests import ApplyInput
 from reconciler.resources.errors import VclError
+from reconciler.resources.rebalancing import RebalanceScope
 from reconciler.sim.cluster import Release, SimCluster
 from reconciler.sim.controller import DummyController
 from reconciler.sim.dummy_guests import GuestFaults
@@ -36,6 +41,8 @@ def check(verb: str, words: Words) -> None:
             manifest(words[2:])
         if verb == "node" and words[1] not in set(NodeVerb):
             raise BadScript(f"{words[1]!r} is no verb of nodes; there are {', '.join(NodeVerb)}")
+        if verb == "rebalance" and words[1:] and words[1] not in {*RebalanceScope, "cancel"}:
+            raise BadScript(f"{words[1]!r} is no scope; there are {', '.join(RebalanceScope)}")
     elif verb not in VERBS:
         raise BadScript(f"{verb!r} is no verb; there are {', '.join(sorted({*CLUSTER_VERBS, *VERBS}))}")
 
@@ -71,48 +78,70 @@ def apply(cluster: SimCluster, node: str, path: str, data: bytes, done: Callable
 
 def ask_of_node(cluster: SimCluster, on: str, verb: NodeVerb, node: str, *, bring_back: bool = False) -> None:
     """`vcl drain` and the like on a host, about a node; nothing when no daemon runs there."""
-    loops, world = cluster.loops(on), cluster.world
+    loops = cluster.loops(on)
     if loops is None:
         return
     intents = Intents(loops.views, loops.writer, loops.ports.clock, loops.ports.ids)
+    call = partial(intents.apply_to_node, verb, node, bring_back=bring_back)
+    _call(cluster, on, f"vcl {verb} {node}", call)
 
-    async def call(_: NodePorts) -> None:
+
+def _call(cluster: SimCluster, on: str, words: str, call: Callable[[], Awaitable[object]]) -> None:
+    """On that host, in the background; the log has the words, and what they came to if they failed."""
+    world = cluster.world
+
+    async def run(_: NodePorts) -> None:
         try:
-            await intents.apply_to_node(verb, node, bring_back=bring_back)
+            await call()
         except VclError as error:
-            world.say(f"vcl {verb} {node} on {on}: {error.message}")
+            world.say(f"{words} on {on}: {error.message}")
         else:
-            world.say(f"vcl {verb} {node} on {on}")
+            world.say(f"{words} on {on}")
 
-    world.node(on).spawn(call)
+    world.node(on).spawn(run)
 
 
 def ask_to_migrate(cluster: SimCluster, on: str, vm: str, to: str = "", *, cancel: bool = False) -> None:
     """`vcl migrate` on a host; nothing when no daemon runs there."""
-    loops, world = cluster.loops(on), cluster.world
+    loops = cluster.loops(on)
     if loops is None:
         return
     ports, membership = loops.ports, loops.membership
     requests = MigrationRequests(
         loops.views, loops.writer, ports.clock, ports.ids, lambda node: absence(ports, membership, node)
     )
-    words = f"vcl migrate {vm}{f' --to {to}' * bool(to)}{' --cancel' * cancel} on {on}"
-
-    async def call(_: NodePorts) -> None:
-        try:
-            await (requests.cancel(vm) if cancel else requests.request(vm, to=to))
-        except VclError as error:
-            world.say(f"{words}: {error.message}")
-        else:
-            world.say(words)
-
-    world.node(on).spawn(call)
+    words = f"vcl migrate {vm}{f' --to {to}' * bool(to)}{' --cancel' * cancel}"
+    _call(
+        cluster, on, words, partial(requests.cancel, vm) if cancel else partial(requests.request, vm, to=to)
+    )
 
 
 def _migrate(cluster: SimCluster, words: Words) -> None:
     on, vm, *rest = words
     cancel = rest == ["cancel"]
     ask_to_migrate(cluster, on, vm, "" if cancel or not rest else rest[0], cancel=cancel)
+
+
+def rebalance_requests(loops: Loops) -> RebalanceRequests:
+    """What `vcl cluster rebalance` asks of a node."""
+    ports, manifests = loops.ports, loops.manifests
+    absent = partial(absence, ports, loops.membership)
+    plans = Plans(loops.views, ports.clock, manifests.reader, Manifests(manifests), absent)
+    return RebalanceRequests(loops.views, loops.writer, ports.clock, ports.ids, plans)
+
+
+def _rebalance(cluster: SimCluster, words: Words) -> None:
+    on, *rest = words
+    loops = cluster.loops(on)
+    if loops is None:
+        return
+    requests = rebalance_requests(loops)
+    if rest == ["cancel"]:
+        _call(cluster, on, "vcl cluster rebalance --cancel", requests.cancel)
+        return
+    scope = RebalanceScope(rest[0]) if rest else RebalanceScope.FULL
+    repair = " --repair" * (scope is RebalanceScope.REPAIR)
+    _call(cluster, on, f"vcl cluster rebalance{repair}", partial(requests.begin, scope))
 
 
 def _breaks(cluster: SimCluster, words: Words) -> None:
@@ -206,6 +235,7 @@ CLUSTER_VERBS: Mapping[str, tuple[str, Callable[[SimCluster, Words], None]]] = M
         "confirm": ("NODE", _confirm),
         "node": ("NODE VERB NODE [return]", _node),
         "migrate": ("NODE VM [NODE|cancel]", _migrate),
+        "rebalance": ("NODE [SCOPE|cancel]", _rebalance),
         "breaks": ("VM STAGE", _breaks),
         "crashes": ("NODE VM SECONDS", _crashes),
         "add": ("NODE [rank=N]", _add),

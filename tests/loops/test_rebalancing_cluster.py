@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from reconciler.loops.apply import Manifests
 from reconciler.loops.assembly import Node as Loops
-from reconciler.loops.assembly import absence
 from reconciler.loops.intents import Intents
-from reconciler.loops.plans import Plans
 from reconciler.loops.rebalance_requests import RebalanceRequests
 from reconciler.planning.intents import Verb
 from reconciler.planning.node_intents import NodeVerb
@@ -21,6 +18,7 @@ from reconciler.resources.migrations import MigrationRecord
 from reconciler.resources.rebalancing import MoveState, RebalancePhase, RebalanceRecord, RebalanceScope
 from reconciler.resources.records import Claim, load
 from reconciler.sim.cluster import SimCluster
+from reconciler.sim.scenario_verbs import rebalance_requests
 from reconciler.sim.world import World
 from reconciler.testing.manifests import parse
 
@@ -75,16 +73,7 @@ class Site:
         return Intents(loops.views, loops.writer, loops.ports.clock, loops.ports.ids)
 
     def requests(self, on: str) -> RebalanceRequests:
-        loops = self.loops(on)
-        ports, manifests = loops.ports, loops.manifests
-        plans = Plans(
-            loops.views,
-            ports.clock,
-            manifests.reader,
-            Manifests(manifests),
-            lambda node: absence(ports, loops.membership, node),
-        )
-        return RebalanceRequests(loops.views, loops.writer, ports.clock, ports.ids, plans)
+        return rebalance_requests(self.loops(on))
 
     def begin(self, on: str = "r2", scope: RebalanceScope = RebalanceScope.FULL) -> RebalanceRecord:
         made: list[RebalanceRecord] = []
