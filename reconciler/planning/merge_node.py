@@ -7,6 +7,7 @@ Invariant: a report is only as good as its node's last sign of life, so `ready` 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from reconciler.planning.cluster_view import NodeLine
@@ -72,6 +73,7 @@ def with_ready(status: dict[str, Any], record: SpecRecord | None, silent: str = 
 def with_liveness(merged: Mapping[str, Any], line: NodeLine) -> dict[str, Any]:
     """The merged Node as the node that drew up `line` sees it now."""
     status = merged["status"]
+    line = _in_order(line, status)
     alive = line.standing == Standing.READY
     message = line.held or str(status.get("message") or "")
     told = {key: value for key, value in encode(line).items() if key not in NOT_HERE}
@@ -88,6 +90,14 @@ def with_liveness(merged: Mapping[str, Any], line: NodeLine) -> dict[str, Any]:
             "conditions": _conditions(status, line),
         },
     }
+
+
+def _in_order(line: NodeLine, status: Mapping[str, Any]) -> NodeLine:
+    """A daemon that was stopped because its host goes down says nothing of guests that run on."""
+    shutdown = (status.get("intent") or {}).get("shutdown")
+    if line.standing != Standing.STOPPED or shutdown is None:
+        return line
+    return replace(line, reason=f"its daemon was stopped, as its host goes down ({shutdown['policy']})")
 
 
 def _conditions(status: Mapping[str, Any], line: NodeLine) -> list[dict[str, Any]]:

@@ -10,9 +10,10 @@ from reconciler.planning.cluster_view import Connection, NodeLine
 from reconciler.planning.merge import dependents, merged_object
 from reconciler.planning.merge_node import with_liveness
 from reconciler.resources import keys
+from reconciler.resources.infrastructure import ShutdownPolicy
 from reconciler.resources.kinds import Kind
 from reconciler.resources.membership import Member
-from reconciler.resources.records import ObjectMeta, Source, SpecRecord, dump
+from reconciler.resources.records import NodeIntent, NodeShutdown, ObjectMeta, Source, SpecRecord, dump
 from reconciler.resources.status import (
     Condition,
     ConditionStatus,
@@ -54,9 +55,15 @@ class Records:
 
 
 def node(
-    *, member: Member | None = MEMBER, report: NodeStatus | None = REPORT, **spec: Any
+    *,
+    member: Member | None = MEMBER,
+    report: NodeStatus | None = REPORT,
+    intent: NodeIntent | None = None,
+    **spec: Any,
 ) -> dict[str, Any]:
     records: dict[str, Any] = {keys.member("r1"): member} if member else {}
+    if intent:
+        records[keys.intent(Kind.NODE, "r1")] = intent
     if report:
         records[keys.node_status(Kind.NODE, "r1")] = report
     if spec:
@@ -122,6 +129,15 @@ def test_a_report_is_not_believed_longer_than_its_node_is_heard(standing: str, h
     condition = ready(item)
     assert (condition["status"], condition["reason"], condition["message"]) == (holds, standing, "why")
     assert condition["lastTransitionTime"] == "2026-02-01T00:00:00Z"
+
+
+def test_a_daemon_that_ended_with_its_host_says_nothing_of_guests() -> None:
+    order = NodeShutdown(id="s", policy=ShutdownPolicy.FREEZE, boot_id="b", timeout_seconds=60)
+    down = node(intent=NodeIntent(shutdown=order))
+    item = with_liveness(down, seen("Stopped", reason="its daemon was stopped; its guests run on"))
+    assert item["status"]["message"] == "its daemon was stopped, as its host goes down (Freeze)"
+    assert ready(item)["message"] == item["status"]["message"]
+    assert with_liveness(down, seen("Silent", reason="why"))["status"]["message"] == "why"
 
 
 def test_who_comes_back_is_ready_since_then() -> None:
