@@ -129,8 +129,12 @@ class Proofs(Watched):
 
     def end_all(self) -> None:
         """All VMs that a test, also one that failed, has left."""
-        paths = self.nodes["r1"].manifests.glob("*.yaml")
-        self.end(*(path.stem for path in paths if "kind: VirtualMachine" in path.read_text()))
+        self.end(*self.vms())
+
+    def vms(self) -> list[str]:
+        """All that there are."""
+        paths = sorted(self.nodes["r1"].manifests.glob("*.yaml"))
+        return [path.stem for path in paths if "kind: VirtualMachine" in path.read_text()]
 
     def boots(self, vm: str) -> list[Boot]:
         """All of it, on whichever node, as its consoles tell, in order."""

@@ -106,17 +106,35 @@ SLOW = """\
 apiVersion: vcl/v1
 kind: Cluster
 metadata: {name: cluster}
-spec: {migration: {bandwidth: 3Mi}}
+spec: {{migration: {{bandwidth: {rate}}}}}
 """
+HOLD = """\
+import asyncio, sys
+from pathlib import Path
+from reconciler.adapters.libvirt import create
+from reconciler.ports.controller import ControllerContext
+from reconciler.ports.migrator import Guest
+
+async def hold(name, uid, migration, state):
+    state = Path(state)
+    controller = create(ControllerContext(node="", cluster_uid="", state_dir=state, run_dir=state))
+    await controller.open()
+    await controller.lifecycle.hold(Guest(name=name, uid=uid, migration=migration), timeout=10.0)
+    await controller.close()
+
+asyncio.run(hold(*sys.argv[1:]))
+"""
+"""What vcld does on the source when a migration's time is up, and the Cluster says `whenSlow: Hold`."""
 
 
 @pytest.fixture
 def begun(proof: Any) -> Iterator[Any]:
     """Starts a migration that takes a while, and returns in the middle of it: source and target."""
-    proof.nodes["r1"].save("cluster.yaml", SLOW)
-    proof.until(lambda: proof.everywhere("cluster.yaml", SLOW), "all nodes know")
 
-    def begin(vm: str) -> tuple[str, str]:
+    def begin(vm: str, rate: str = "3Mi") -> tuple[str, str]:
+        text = SLOW.format(rate=rate)
+        proof.nodes["r1"].save("cluster.yaml", text)
+        proof.until(lambda: proof.everywhere("cluster.yaml", text), "all nodes know")
         source, target = proof.workers()
         proof.run(vm, source)
         proof.nodes["r1"].vcl("migrate", vm, "--to", target)
@@ -141,6 +159,19 @@ def over(proof: Any, vm: str) -> str:
 
     proof.until(lambda: phase() in ("Succeeded", "Failed", "Cancelled"), f"the migration of {vm} is over")
     return phase()
+
+
+def test_a_guest_that_is_held_goes_over_at_once(proof: Any, begun: Any) -> None:
+    with proof.lab.audit.handing_over("held.data"):
+        source, target = begun("held", rate="1Mi")
+        uid = proof.nodes["r1"].ask("get", "vm", "held")["metadata"]["uid"]
+        node, id = proof.nodes[source], migration(proof, "held")["metadata"]["name"]
+        assert copying(proof, "held") < 20, "by far the most would be copied while it runs"
+        node.host.run(sys.executable, "-c", HOLD, "held", uid, id, "/tmp")
+        proof.until(lambda: proof.homes("held") == [target], "it has gone over", 20.0)
+        assert over(proof, "held") == "Succeeded"
+    counts_on(proof, target, "held")
+    proof.retire("held")
 
 
 def test_one_that_is_cancelled_leaves_the_guest_where_it_was(proof: Any, begun: Any) -> None:
