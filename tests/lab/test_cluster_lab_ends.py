@@ -62,11 +62,19 @@ def inside(directory: Path) -> list[Any]:
     first = cluster.ClusterLab(directory).switch.first()
     found, known = [first], {first.pid}
     for each in sorted(cluster.processes(), key=lambda one: int(one.started)):
-        parent = Path(f"/proc/{each.pid}/stat").read_text().rpartition(") ")[2].split()[1]
-        if int(parent) in known:
+        if _parent(each.pid) in known:
             known.add(each.pid)
             found.append(each)
     return found
+
+
+def _parent(pid: int) -> int:
+    """0 when the process has just ended, as others on the machine may do at any time."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(stat.rpartition(") ")[2].split()[1])
 
 
 def test_two_labs_live_side_by_side_and_each_goes_without_a_trace(short: Path) -> None:

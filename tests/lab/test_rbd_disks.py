@@ -205,7 +205,7 @@ def test_a_lock_that_a_person_left_is_shown_and_broken_when_a_person_says_so(
     done = node.vcl("disk", "unlock", "web", "data", "--yes")
     assert done.returncode == 0, done.stderr
     assert address in private_ceph.command("osd", "blocklist", "ls")
-    assert "DiskUnlocked" in node.events("web")
+    node.until(lambda: "DiskUnlocked" in node.events("web"), what="the event is written")
     node.until_phase("web", "Running")
     refused = node.vcl("disk", "unlock", "web", "data", "--yes")
     assert refused.returncode == 1
