@@ -105,7 +105,7 @@ def test_what_comes_to_a_running_guest_goes_along_with_it_and_leaves_it_again(pr
 SLOW = """\
 apiVersion: vcl/v1
 kind: Cluster
-metadata: {name: cluster}
+metadata: {{name: cluster}}
 spec: {{migration: {{bandwidth: {rate}}}}}
 """
 HOLD = """\
@@ -143,7 +143,7 @@ def begun(proof: Any) -> Iterator[Any]:
 
     yield begin
     proof.settle()
-    (proof.nodes["r1"].manifests / "cluster.yaml").unlink()
+    (proof.nodes["r1"].manifests / "cluster.yaml").unlink(missing_ok=True)
 
 
 def copying(proof: Any, vm: str) -> int:
