@@ -9,7 +9,7 @@ DEBIAN="python3 python3-venv python3-pip python3-libvirt python3-rados python3-r
  qemu-system-x86 qemu-utils qemu-block-extra ovmf seabios ipxe-qemu busybox-static cpio kmod zstd xz-utils e2fsprogs xorriso
  libxml2-utils
  util-linux iproute2 nftables openssl ceph-common ceph-mon ceph-osd ceph-mgr
- nut-server nut-client"
+ nut-server nut-client systemd"
 
 other_distributions() {
   cat >&2 <<'LIST'
