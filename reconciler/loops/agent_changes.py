@@ -324,6 +324,7 @@ class Changes:
             puts = {key: dump(replace(pin, spec=taken(pin.spec, job.record.spec, change)))}
         compares = {key: views.cache.revision_of(key)}
         await commit_claim(self._context, job, claim, compares=compares, puts=puts, deletes=deletes)
+        job.state.disks_read_at = float("-inf")  # who holds its disks is another thing now
         self._event(job, "Changed", f"{', '.join(change.paths)}: the running guest has it")
 
     def _require_room(self, job: Job) -> None:

@@ -159,7 +159,8 @@ def _nics(started: VirtualMachineSpec, wanted: VirtualMachineSpec) -> Iterator[L
     for nic in wanted.interfaces:
         known = before.get(nic.name)
         if known is not None and nic != known and _fixed(nic) == _fixed(known):
-            yield Reconnect(interface=nic.name)
+            fields = tuple(field for field in _CABLE if getattr(nic, field) != getattr(known, field))
+            yield Reconnect(interface=nic.name, fields=fields)
 
 
 def _fixed(nic: Interface) -> Interface:

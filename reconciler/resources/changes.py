@@ -72,14 +72,16 @@ class DetachDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconnect:
-    """The spec's interface is connected to what the spec names, its cable in or out."""
+    """The spec's interface is connected to what the spec names, its cable in or out. `fields`: what of it is
+    other than before."""
 
     interface: str
+    fields: tuple[str, ...]
 
     @property
     def paths(self) -> tuple[str, ...]:
         """See Vcpus."""
-        return tuple(f"spec.interfaces[{self.interface}].{field}" for field in ("bridge", "network", "state"))
+        return tuple(f"spec.interfaces[{self.interface}].{field}" for field in self.fields)
 
 
 LiveChange = Vcpus | Memory | GrowDisk | AttachDisk | DetachDisk | Reconnect

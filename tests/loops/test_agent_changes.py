@@ -16,7 +16,7 @@ from reconciler.resources.domains import ExitReason
 from reconciler.resources.errors import StoreUnavailable
 from reconciler.resources.images import Blank, RbdName
 from reconciler.resources.records import Claim, Intent, Pin
-from reconciler.resources.status import ConditionType
+from reconciler.resources.status import ConditionType, VmNodeStatus
 from reconciler.resources.transactions import Txn, TxnResult
 from reconciler.sim.ceph import SimCeph
 from reconciler.sim.controller import DummyController, DummyOptions
@@ -117,18 +117,20 @@ def pinned(node: SimNode) -> Any:
     return pin.spec
 
 
-def waiting(node: SimNode) -> str:
-    """What RestartRequired lists."""
+def shown(node: SimNode) -> VmNodeStatus:
     status = node.status("web")
     assert status is not None
-    found = [c.message for c in status.conditions if c.type is ConditionType.RESTART_REQUIRED]
+    return status
+
+
+def waiting(node: SimNode) -> str:
+    """What RestartRequired lists."""
+    found = [c.message for c in shown(node).conditions if c.type is ConditionType.RESTART_REQUIRED]
     return found[0] if found else ""
 
 
 def said(node: SimNode) -> str:
-    status = node.status("web")
-    assert status is not None
-    return status.message
+    return shown(node).message
 
 
 def held(node: SimNode, world: World) -> bool:
@@ -170,6 +172,7 @@ async def test_a_new_disk_is_made_claimed_and_attached(world: World, node: SimNo
     assert world.watchers()
     assert claim(node).plugging is None
     assert not waiting(node)
+    await node.until(lambda: [disk.name for disk in shown(node).disks] == ["root", "data"])
     assert node.views.exists(keys.volume("ceph", "web.data"))
 
 
@@ -220,9 +223,7 @@ async def test_an_image_that_a_stranger_holds_is_not_attached_and_not_claimed(
     await node.until(lambda: claim(node).plugging is None)
     assert not held(node, world)
     assert node.phase("web") == "Running"
-    status = node.status("web")
-    assert status is not None
-    assert status.failures.count == 0
+    assert shown(node).failures.count == 0
     stranger.close()
     await node.until(lambda: "data" in world.guest.disks)
 

@@ -59,8 +59,11 @@ STARTED = VirtualMachineSpec(cpu=Cpu(cores=2), memory=GIB, disks=(ROOT, DATA), i
             {"disks": (ROOT, Disk(name="again", image="web.data"))},
             (DetachDisk(disk="data"), AttachDisk(disk="again")),
         ),
-        ({"interfaces": (replace(LAN, state=NicState.DOWN),)}, (Reconnect(interface="lan"),)),
-        ({"interfaces": (replace(LAN, bridge="br1"),)}, (Reconnect(interface="lan"),)),
+        (
+            {"interfaces": (replace(LAN, state=NicState.DOWN),)},
+            (Reconnect(interface="lan", fields=("state",)),),
+        ),
+        ({"interfaces": (replace(LAN, bridge="br1"),)}, (Reconnect(interface="lan", fields=("bridge",)),)),
         ({"interfaces": (replace(LAN, bridge="br1", model=NicModel.E1000E),)}, ()),
         ({"interfaces": ()}, ()),
     ],
