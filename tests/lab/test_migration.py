@@ -22,9 +22,9 @@ def ticks(proof: Any, node: str, vm: str) -> list[int]:
     return [int(tick) for tick in _TICK.findall(proof.nodes[node].console(vm))]
 
 
-def migration(proof: Any, vm: str) -> dict[str, Any]:
-    """The newest of this VM."""
-    found = proof.nodes["r1"].ask("get", "migrations") or {}
+def migration(proof: Any, vm: str, *, by: str = "r1") -> dict[str, Any]:
+    """The newest of this VM, as that node tells it."""
+    found = proof.nodes[by].ask("get", "migrations") or {}
     mine = [each for each in found.get("items", []) if each["spec"]["vm"] == vm]
     return max(mine, key=lambda each: each["metadata"]["creationTimestamp"]) if mine else {}
 
@@ -151,11 +151,11 @@ def copying(proof: Any, vm: str) -> int:
     return int(migration(proof, vm).get("status", {}).get("progress", {}).get("percent", 0))
 
 
-def over(proof: Any, vm: str) -> str:
+def over(proof: Any, vm: str, *, by: str = "r1") -> str:
     """How it ended, once it has."""
 
     def phase() -> str:
-        return str(migration(proof, vm).get("status", {}).get("phase"))
+        return str(migration(proof, vm, by=by).get("status", {}).get("phase"))
 
     proof.until(lambda: phase() in ("Succeeded", "Failed", "Cancelled"), f"the migration of {vm} is over")
     return phase()
@@ -238,3 +238,59 @@ def test_a_killed_libvirtd_leaves_one_copy(proof: Any, begun: Any, side: str) ->
     )
     assert proof.count("one")["one"].number == before.number
     proof.retire("one")
+
+
+def stop_at(proof: Any, node: str, step: str) -> None:
+    """As master that node is killed before the next such step (`:STOP`: frozen); empty: it goes on."""
+    (proof.nodes[node].host.files / "etc/vcl/stop-at").write_text(f"migration:{step}\n" if step else "")
+
+
+@pytest.mark.parametrize("step", ["Open", "Go", "Settle"])
+def test_the_master_is_killed_before_a_step_and_the_next_one_takes_it(
+    proof: Any, begun: Any, step: str
+) -> None:
+    """Before both nodes are in the claim; before both hosts are looked at; and before the claim is settled,
+    when the source has ended and the target's copy stands still."""
+    master = proof.master()
+    rest = proof.others(master)
+    with proof.lab.audit.handing_over("handed.data"):
+        if step == "Open":
+            source, target = rest
+            proof.run("handed", source)
+            stop_at(proof, master, step)
+            proof.nodes[source].vcl("migrate", "handed", "--to", target, check=False)
+        else:
+            source, target = begun("handed")
+            stop_at(proof, master, step)
+        before = proof.last("handed")
+        proof.until(lambda: proof.nodes[master].host.daemon("vcld") is None, f"{master} is killed")
+        proof.replaced(master)
+        assert over(proof, "handed", by=target) == "Succeeded"
+        assert proof.homes("handed") == [target]
+    counts_on(proof, target, "handed")
+    assert proof.last("handed").number == before.number
+    stop_at(proof, master, "")
+    proof.nodes[master].start_vcld()
+    proof.retire("handed")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_host_that_dies_before_the_last_step_costs_a_restart_at_most(
+    proof: Any, begun: Any, side: str
+) -> None:
+    """The master stands still while it does: it settles what it saw before."""
+    master = proof.master()
+    daemon = proof.nodes[master].host.daemon("vcld")
+    with proof.lab.audit.handing_over("late.data"):
+        source, target = begun("late")
+        before = proof.last("late")
+        stop_at(proof, master, "Settle:STOP")
+        proof.until(daemon.stands_still, f"{master} is frozen before it settles")
+        proof.fault.power_cut(source if side == "source" else target)
+        stop_at(proof, master, "")
+        proof.fault.thaw(master, "vcld")
+        proof.until(lambda: len(proof.homes("late")) == 1, "one copy runs")
+        after = proof.count("late")["late"]
+    print(f"with the {side} cut: on {after.node}, boot {after.number} after {before.number}")
+    assert after.number - before.number == (0 if side == "source" else 1)
+    proof.retire("late")
