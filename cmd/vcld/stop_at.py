@@ -1,9 +1,11 @@
 """For tests only: `VCLD_STOP_AT=fencing:Settle` in the environment has the daemon kill itself
 (SIGKILL) before it takes that step, `VCLD_STOP_AT=fencing:Settle:STOP` has it freeze (SIGSTOP), once.
-With `VCLD_STOP_AT=@FILE` the step is what the file says when one is reached: a test can change its mind.
+With `VCLD_STOP_AT=@FILE` the step is what the file says when one is reached: a test can change its mind, and
+after another word the same one counts again.
 
-The steps of a fencing are Intend, Fence, Settle, BreakLocks, Release, Finish, Lift and Clear. Invariant:
-without the variable nothing ever stops.
+The steps of a fencing are Intend, Fence, Settle, BreakLocks, Release, Finish, Lift and Clear; those of a
+migration are `migration:Open`, Go, Hold, Abort, End and Settle. Invariant: without the variable nothing ever
+stops.
 """
 
 from __future__ import annotations
@@ -21,13 +23,16 @@ def stop_at(
 ) -> Callable[[str], None]:
     """What is to be told of each point. `send`: signals a process id."""
     given = environment.get(VARIABLE, "")
-    done: set[str] = set()
+    obeyed = ""
 
     def reached(point: str) -> None:
+        nonlocal obeyed
         wanted = _read(Path(given[1:])) if given.startswith("@") else given
-        if wanted in done or point != wanted.removesuffix(":STOP"):
+        if wanted != obeyed:
+            obeyed = ""
+        if obeyed or point != wanted.removesuffix(":STOP"):
             return
-        done.add(wanted)
+        obeyed = wanted
         send(os.getpid(), signal.SIGSTOP if wanted.endswith(":STOP") else signal.SIGKILL)
 
     return reached

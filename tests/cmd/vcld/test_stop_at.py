@@ -36,3 +36,8 @@ def test_a_file_says_where_and_may_change_its_mind(tmp_path: Path) -> None:
     reached("fencing:Settle")
     reached("fencing:Lift")
     assert signals == [signal.SIGSTOP, signal.SIGKILL]
+    file.write_text("")
+    reached("fencing:Lift")
+    file.write_text("fencing:Lift\n")
+    reached("fencing:Lift")
+    assert signals == [signal.SIGSTOP, signal.SIGKILL, signal.SIGKILL]
